@@ -1,0 +1,2 @@
+//! The helper inside every sandbox.
+fn main() {}
