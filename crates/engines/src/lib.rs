@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 pub mod direct;
 #[cfg(target_os = "linux")]
+pub mod images;
+#[cfg(target_os = "linux")]
 pub mod local;
 #[cfg(target_os = "linux")]
 pub mod native;
