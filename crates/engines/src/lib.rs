@@ -1,1 +1,5 @@
 //! Placeholder.
+
+pub mod fake;
+
+pub use fake::FakeEngine;
