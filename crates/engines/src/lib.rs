@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 pub mod direct;
+pub mod fake;
 #[cfg(target_os = "linux")]
 pub mod images;
 #[cfg(target_os = "linux")]
@@ -10,3 +11,5 @@ pub mod local;
 pub mod native;
 #[cfg(target_os = "linux")]
 pub mod supervisor;
+
+pub use fake::FakeEngine;
