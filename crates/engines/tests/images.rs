@@ -1,5 +1,7 @@
 //! Images pulled from a real registry on loopback.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what it skips and fails by panicking")]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -93,7 +93,7 @@ pub(super) fn reader(path: &Path) -> Result<Box<dyn Read>> {
 }
 
 fn malformed(what: &str) -> Error {
-    Error::invalid(format!("{what}")).next("Use docker save, an OCI layout, or a plain tar of a root file system")
+    Error::invalid(what).next("Use docker save, an OCI layout, or a plain tar of a root file system")
 }
 
 fn look(path: &Path) -> Result<Kind> {
