@@ -55,9 +55,9 @@ fn section(out: &mut String, heading: &str, body: &str) {
     }
 }
 
-/// One line, without control characters.
+/// One line, without control characters, of at most the first 8 KiB.
 pub(super) fn line(text: &str) -> String {
-    clean(text).split_whitespace().collect::<Vec<_>>().join(" ")
+    clean(&text[..text.floor_char_boundary(8 << 10)]).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn description_of_project(context: &PromptContext<'_>) -> String {
