@@ -3,7 +3,7 @@
 use cove_core::run::TokenMeaning;
 
 use super::PromptContext;
-use super::fence::{clean, clip, fenced};
+use super::fence::{clean, clip, fenced, head};
 use crate::progress;
 
 const DESCRIPTION_BOUND: usize = 32 << 10;
@@ -57,7 +57,7 @@ fn section(out: &mut String, heading: &str, body: &str) {
 
 /// One line, without control characters, of at most the first 8 KiB.
 pub(super) fn line(text: &str) -> String {
-    clean(&text[..text.floor_char_boundary(8 << 10)]).split_whitespace().collect::<Vec<_>>().join(" ")
+    clean(head(text, 8 << 10)).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn description_of_project(context: &PromptContext<'_>) -> String {

@@ -1,11 +1,13 @@
 use super::*;
 use crate::gates::{Snapshot, scripts_of};
 
+/// Path, text before, text after.
+type File<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 /// A diff told as (path, before, after).
-type Files<'a> = &'a [(&'a str, Option<&'a str>, Option<&'a str>)];
+type Files<'a> = &'a [File<'a>];
 
 fn look(files: Files<'_>, gates: &[&str]) -> Tamper {
-    let side = |pick: fn(&(&str, Option<&str>, Option<&str>)) -> Option<String>| -> Snapshot {
+    let side = |pick: fn(&File<'_>) -> Option<String>| -> Snapshot {
         files.iter().filter_map(|file| pick(file).map(|text| (file.0.to_owned(), text))).collect()
     };
     let (before, after) = (side(|f| f.1.map(str::to_owned)), side(|f| f.2.map(str::to_owned)));
