@@ -6,6 +6,9 @@ type File<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 /// A diff told as (path, before, after).
 type Files<'a> = &'a [File<'a>];
 
+/// What it is, the diff, the gates' commands, a flag, the protected paths.
+type Row<'a> = (&'a str, Files<'a>, &'a [&'a str], &'a str, &'a [&'a str]);
+
 fn look(files: Files<'_>, gates: &[&str]) -> Tamper {
     let side = |pick: fn(&File<'_>) -> Option<String>| -> Snapshot {
         files.iter().filter_map(|file| pick(file).map(|text| (file.0.to_owned(), text))).collect()
@@ -44,7 +47,7 @@ fn look(files: Files<'_>, gates: &[&str]) -> Tamper {
 fn each_trick_is_seen() {
     let some = Some;
     // (what, diff, gates, a flag holds, protected)
-    let rows: &[(&str, Files<'_>, &[&str], &str, &[&str])] = &[
+    let rows: &[Row<'_>] = &[
         (
             "ordinary work",
             &[("src/lib.rs", some("a"), some("b")), ("README.md", None, some("x"))],
