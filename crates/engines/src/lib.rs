@@ -2,9 +2,14 @@
 
 #[cfg(target_os = "linux")]
 pub mod direct;
+pub mod fake;
+#[cfg(target_os = "linux")]
+pub mod images;
 #[cfg(target_os = "linux")]
 pub mod local;
 #[cfg(target_os = "linux")]
 pub mod native;
 #[cfg(target_os = "linux")]
 pub mod supervisor;
+
+pub use fake::FakeEngine;
