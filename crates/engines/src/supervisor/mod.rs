@@ -24,6 +24,8 @@ mod streams;
 mod system;
 mod table;
 
+pub(crate) use system::reap;
+
 use std::path::PathBuf;
 
 use cove_core::EngineKind;
@@ -44,8 +46,8 @@ impl HelperProgram {
     /// `Internal` when the path of the running program is unknown.
     pub fn current() -> cove_core::Result<Self> {
         use cove_core::error::{Context, ErrorKind};
-        let path = std::env::current_exe()
-            .context(ErrorKind::Internal, "The path of the running program cannot be found")?;
+        let path =
+            std::env::current_exe().context(ErrorKind::Internal, "The path of the running program cannot be found")?;
         Ok(Self(vec![path.to_string_lossy().into_owned(), SUBCOMMAND.to_owned()]))
     }
 }

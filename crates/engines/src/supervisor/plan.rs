@@ -69,7 +69,8 @@ impl Directory {
     /// Takes the lock that tells a living supervisor from a dead one; `None` when it is held. The
     /// lock belongs to the open file: it passes to a child with the descriptor.
     pub fn lock(&self) -> Result<Option<OwnedFd>> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.lock_path());
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.lock_path());
         let file = match file {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -96,7 +97,7 @@ impl Directory {
         let text = fs::read_to_string(self.lock_path()).ok()?;
         let (pid, started) = text.trim().split_once(' ')?;
         let pid = pid.parse().ok()?;
-        (start_time(pid)? == started.parse().ok()?).then_some(pid)
+        (start_time(pid)? == started.parse::<u64>().ok()?).then_some(pid)
     }
 
     /// Reads `spec.json`.

@@ -55,12 +55,20 @@ impl Source {
 }
 
 /// How the conversation ended.
-#[derive(Debug)]
 pub enum End {
     /// The process ended and the client knows.
     Delivered(ExitStatus),
     /// The client left first.
     Left,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Delivered(status) => write!(f, "ended with {} ({:?})", status.code, status.reason),
+            Self::Left => f.write_str("left by its client"),
+        }
+    }
 }
 
 /// One exec's streams.
@@ -400,7 +408,8 @@ impl<'a> Pump<'a> {
             source(&self.sources[1]),
         ];
         let afterglow = self.exit.as_ref().map(|(_, at)| *at + AFTERGLOW).filter(|at| *at > Instant::now());
-        let waiting = if self.exit.is_some() { afterglow } else { self.cut.as_ref().map(|(_, at)| *at).or(self.deadline) };
+        let waiting =
+            if self.exit.is_some() { afterglow } else { self.cut.as_ref().map(|(_, at)| *at).or(self.deadline) };
         system::poll(&mut fds, if self.more { Some(Instant::now()) } else { waiting });
         if fds[2].revents & libc::POLLERR != 0 {
             self.refuse_stdin();
