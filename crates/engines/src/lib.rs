@@ -4,6 +4,8 @@
 pub mod direct;
 pub mod fake;
 #[cfg(target_os = "linux")]
+pub mod images;
+#[cfg(target_os = "linux")]
 pub mod local;
 #[cfg(target_os = "linux")]
 pub mod native;

@@ -1,5 +1,7 @@
 //! The contract of `Records` on SQLite, on disk and in memory, and what becomes of bad files.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
