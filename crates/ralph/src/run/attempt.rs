@@ -8,7 +8,7 @@ use cove_core::agent::AgentRequest;
 use cove_core::ledger::{GateResult, GateStatus, Verdict};
 use cove_core::run::GateSpec;
 use cove_core::{AgentOutcome, AttemptId, EgressPolicy, Error, ErrorKind, Fact, HostRule, Mount, Network, Result, SandboxId, Usage};
-use cove_git::{CommitMessage, Merged};
+use cove_git::{Change, ChangeStatus, CollectedWork, CommitMessage, Merged};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -22,10 +22,13 @@ use super::feedback;
 use super::{HOME, Site, WORKSPACE, agent, baseline, place};
 use crate::prd::Story;
 use crate::prompt::PromptContext;
-use crate::tamper;
+use crate::gates::{READ_BOUND, Snapshot};
+use crate::tamper::{self, Edit, EditKind};
 
 /// Diff read for the fingerprint of a failure.
 const DIFF: usize = 8 << 20;
+/// Files whose contents are compared.
+const LOOKED_AT: usize = 500;
 
 /// What an attempt is about.
 #[derive(Debug, Clone)]
@@ -143,13 +146,15 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
 
     let keep = format!("refs/cove/attempts/{}/{}", crate::prd::slug(&story.id, 60), job.number);
     let collected = git.collect(&workspace, &repo, &job.base, &keep, &site.message(story, job)).await?;
-    let files = collected.as_ref().map_or(0, |work| u32::try_from(work.changes.len()).unwrap_or(u32::MAX));
-    let found = collected.as_ref().map(|work| tamper::inspect(&work.changes, &site.gates, &site.control_files));
+    let work = match collected {
+        Some(collected) => inspect(site, &job.base, collected).await?,
+        None => None,
+    };
     crew.tell(vec![Fact::Collected {
         attempt: job.attempt.clone(),
-        commit: collected.as_ref().map(|work| work.commit.clone()),
-        files,
-        flags: found.as_ref().map(|found| found.flags.clone()).unwrap_or_default(),
+        commit: work.as_ref().map(|work| work.commit.clone()),
+        files: work.as_ref().map_or(0, |work| work.files),
+        flags: work.as_ref().map(|work| work.flags.clone()).unwrap_or_default(),
     }])
     .await?;
 
@@ -158,27 +163,90 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
     }
     let claims = crate::token::claims(&driven.message);
     let gates = site.gates_of(story);
-    let (Some(collected), Some(found)) = (collected, found) else {
+    let Some(work) = work else {
         return unchanged(site, crew, job, &gates, claims, driven.message).await;
     };
-    let refused = (!collected.refused.is_empty())
-        .then(|| format!("The work holds what cannot be taken: {}", collected.refused.join(", ")))
-        .or(found.refused);
-    if let Some(reason) = refused {
+    if let Some(reason) = work.refused {
         let print = fingerprint(["refused", &reason]);
         let feedback = feedback::refused(&reason);
         return Ok(Conclusion::Rejected { verdict: Verdict::Refused { reason }, feedback, fingerprint: print });
     }
-    let protected = if site.spec.trust_test_changes { Vec::new() } else { found.protected };
-    if let Some(rejected) = judged(site, crew, job, &Trial { name: "gates", commit: &collected.commit, original: &job.base, protected: &protected, gates: &gates }).await? {
+    if work.dropped_all {
+        return unchanged(site, crew, job, &gates, claims, driven.message).await;
+    }
+    let protected = if site.spec.trust_test_changes { Vec::new() } else { work.protected };
+    let trial = Trial { name: "gates", commit: &work.commit, original: &job.base, protected: &protected, gates: &gates };
+    if let Some(rejected) = judged(site, crew, job, &trial).await? {
         return Ok(rejected);
     }
-    Ok(Conclusion::Ready { commit: collected.commit, protected, message: driven.message })
+    Ok(Conclusion::Ready { commit: work.commit, protected, message: driven.message })
+}
+
+/// What was taken out of a workspace, after a first look.
+struct Taken {
+    commit: String,
+    files: u32,
+    flags: Vec<String>,
+    protected: Vec<String>,
+    refused: Option<String>,
+    /// Nothing is left once the runner's own files are as they were.
+    dropped_all: bool,
+}
+
+/// Looks at a diff, and puts the runner's own files back as they were.
+async fn inspect(site: &Site, base: &str, collected: CollectedWork) -> Result<Option<Taken>> {
+    let (git, repo) = (&site.shared.deps.git, site.place.repo());
+    let edits: Vec<Edit> = collected.changes.iter().map(edit).collect();
+    let wanted: Vec<String> = tamper::wanted(&edits).into_iter().take(LOOKED_AT).collect();
+    let mut trees = [Snapshot::default(), Snapshot::default()];
+    for (tree, commit) in trees.iter_mut().zip([base, &collected.commit]) {
+        tree.files = git.files(&repo, commit).await?;
+        for path in &wanted {
+            match git.read(&repo, commit, path, READ_BOUND).await {
+                Ok(Some(content)) => drop(tree.contents.insert(path.clone(), content)),
+                Ok(None) => {}
+                // Not loaded: it counts as changed in every respect.
+                Err(e) if e.kind() == ErrorKind::Exhausted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    let [before, after] = trees;
+    let (gates, control) = (site.gates.clone(), site.control.clone());
+    let looking = tokio::task::spawn_blocking(move || tamper::inspect(&edits, &gates, &control, &before, &after));
+    let found = looking.await.map_err(|e| Error::internal("Looking at the diff was cut off").because(e))??;
+    let refused = (!collected.refused.is_empty())
+        .then(|| format!("The work holds what cannot be taken: {}", collected.refused.join("; ")))
+        .or_else(|| found.refused.map(|why| format!("The work is refused: {why}")));
+    let mut taken = Taken {
+        commit: collected.commit,
+        files: u32::try_from(collected.changes.len()).unwrap_or(u32::MAX),
+        flags: found.flags.into_iter().chain(collected.notes).collect(),
+        protected: found.protected,
+        refused,
+        dropped_all: false,
+    };
+    if taken.refused.is_none() && !found.dropped.is_empty() {
+        taken.dropped_all = found.dropped.len() >= collected.changes.len();
+        taken.commit = git.overlay(&repo, &taken.commit, base, &found.dropped).await?;
+    }
+    Ok(Some(taken))
+}
+
+fn edit(change: &Change) -> Edit {
+    let kind = match change.status {
+        ChangeStatus::Added => EditKind::Added,
+        ChangeStatus::Modified => EditKind::Modified,
+        ChangeStatus::Removed => EditKind::Deleted,
+        ChangeStatus::TypeChanged => EditKind::TypeChanged,
+    };
+    Edit { path: change.path.clone(), kind }
 }
 
 /// Everything that happens while the agent's sandbox lives; it does not outlive this.
 async fn in_sandbox(site: &Site, crew: &Crew, job: &Job, story: &Story, workspace: &Path, home: &Path) -> Result<Driven> {
     let choice = &site.spec.agent;
+    let control_files: Vec<String> = [&site.control.prd, &site.control.progress].into_iter().flatten().cloned().collect();
     let prompt = crate::prompt::render(
         site.spec.prompt_template.as_deref(),
         &PromptContext {
@@ -195,7 +263,7 @@ async fn in_sandbox(site: &Site, crew: &Crew, job: &Job, story: &Story, workspac
             gates: &site.gates,
             token: site.spec.token_means,
             workspace: WORKSPACE,
-            control_files: &site.control_files,
+            control_files: &control_files,
         },
     )?;
     let request = AgentRequest {

@@ -51,6 +51,7 @@ pub(crate) use place::Place;
 
 use crate::prd::Prd;
 use crate::runner::Shared;
+use crate::tamper::ControlFiles;
 use budget::Budget;
 
 /// Where the repository lies inside.
@@ -69,7 +70,7 @@ pub(crate) struct Site {
     pub(crate) branch: String,
     pub(crate) gates: Vec<GateSpec>,
     pub(crate) baseline: Vec<GateResult>,
-    /// The user's PRD and progress file as paths of the repository, where they lie in it.
-    pub(crate) control_files: Vec<String>,
+    /// The user's PRD and progress file, where they lie in the repository.
+    pub(crate) control: ControlFiles,
     pub(crate) budget: Arc<Budget>,
 }

@@ -1,7 +1,7 @@
 //! The owning task: phases, the record, and what people ask for.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::budget::{Bound, Budget};
 use super::{Files, Place, Site, place};
 use crate::prd::Prd;
 use crate::runner::Shared;
+use crate::tamper::ControlFiles;
 
 /// A word to the owner; answered once it is on record.
 pub(crate) enum Command {
@@ -68,7 +69,7 @@ impl Owner {
         let prd = Prd::parse(&record.spec.prd.text, record.spec.prd.path.as_deref())?;
         let agent = (shared.deps.agents)(&record.spec.agent)?;
         let place = Place::new(&shared.deps.data_dir, &record.id);
-        let files = Files::new(&place, &record.spec, prd.format);
+        let files = Files::new(&place, &record, prd.format);
         let budget = Arc::new(Budget::new(&record.spec.bounds, record.usage.clone()));
         Ok(Self {
             shared,
@@ -235,7 +236,7 @@ impl Owner {
             branch: self.record.branch.clone().unwrap_or_else(|| self.prd.branch()),
             gates: self.record.gates.clone(),
             baseline: self.record.baseline.clone(),
-            control_files: control_files(&self.record),
+            control: control(&self.record),
             budget: Arc::clone(&self.budget),
         })
     }
@@ -257,15 +258,13 @@ impl Owner {
     }
 }
 
-/// The user's PRD and progress file as paths of the repository; the usual names always count.
-fn control_files(record: &RunRecord) -> Vec<String> {
+/// The user's PRD and progress file as paths of the repository, where they lie in it.
+fn control(record: &RunRecord) -> ControlFiles {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let root = real(Path::new(&record.spec.repository));
+    let inside = |path: &Option<PathBuf>| {
+        path.as_deref().and_then(|path| real(path).strip_prefix(&root).ok()?.to_str().map(str::to_owned))
+    };
     let source = &record.spec.prd;
-    let mut files = vec!["prd.json".to_owned(), "progress.txt".to_owned()];
-    for path in [&source.path, &source.progress_path].into_iter().flatten() {
-        let inside = path.strip_prefix(Path::new(&record.spec.repository)).ok().and_then(Path::to_str);
-        if let Some(inside) = inside.filter(|inside| !files.iter().any(|known| known == inside)) {
-            files.push(inside.to_owned());
-        }
-    }
-    files
+    ControlFiles { prd: inside(&source.path), progress: inside(&source.progress_path) }
 }

@@ -29,6 +29,7 @@ impl Owner {
             return Ok(());
         }
         self.remove_sandboxes().await;
+        self.clear_half_made().await;
         let underway = self.underway();
         if !underway.is_empty() {
             let remembered = self.remember().await?;
