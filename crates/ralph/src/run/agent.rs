@@ -172,7 +172,9 @@ impl<'a> Watch<'a> {
                 Some(Output::Stdout(bytes)) => (self.parser.stdout(&bytes), bytes),
                 Some(Output::Stderr(bytes)) => (self.parser.stderr(&bytes), bytes),
                 Some(Output::Exit(exit)) => return Ok(exit),
-                None => return Err(Error::new(ErrorKind::Interrupted, "The agent's output ended before the agent did")),
+                None => {
+                    return Err(Error::new(ErrorKind::Interrupted, "The agent's output ended before the agent did"));
+                }
             };
             self.keep(&bytes);
             self.take(events);

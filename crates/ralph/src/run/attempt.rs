@@ -7,7 +7,9 @@ use std::sync::Arc;
 use cove_core::agent::AgentRequest;
 use cove_core::ledger::{GateResult, GateStatus, Verdict};
 use cove_core::run::GateSpec;
-use cove_core::{AgentOutcome, AttemptId, EgressPolicy, Error, ErrorKind, Fact, HostRule, Mount, Network, Result, SandboxId, Usage};
+use cove_core::{
+    AgentOutcome, AttemptId, EgressPolicy, Error, ErrorKind, Fact, HostRule, Mount, Network, Result, SandboxId, Usage,
+};
 use cove_git::{Change, ChangeStatus, CollectedWork, CommitMessage, Merged};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -20,9 +22,9 @@ use super::checks::{self, given};
 use super::crew::{Crew, Message};
 use super::feedback;
 use super::{HOME, Site, WORKSPACE, agent, baseline, place};
+use crate::gates::{READ_BOUND, Snapshot};
 use crate::prd::Story;
 use crate::prompt::PromptContext;
-use crate::gates::{READ_BOUND, Snapshot};
 use crate::tamper::{self, Edit, EditKind};
 
 /// Diff read for the fingerprint of a failure.
@@ -76,7 +78,12 @@ pub(crate) struct Worked {
 }
 
 /// Works on `job` until it is concluded or `cancel` is.
-pub(crate) async fn work(site: Arc<Site>, job: Job, to_owner: mpsc::Sender<Message>, cancel: CancellationToken) -> Worked {
+pub(crate) async fn work(
+    site: Arc<Site>,
+    job: Job,
+    to_owner: mpsc::Sender<Message>,
+    cancel: CancellationToken,
+) -> Worked {
     let crew = Crew::new(Arc::clone(&site), Some(job.attempt.clone()), to_owner);
     let conclusion = tokio::select! {
         biased;
@@ -131,7 +138,12 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
 
     let driven = match in_sandbox(site, crew, job, story, &workspace, &home).await {
         // What no repetition can change.
-        Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Refused | ErrorKind::Denied | ErrorKind::Invalid) => {
+        Err(e)
+            if matches!(
+                e.kind(),
+                ErrorKind::Unsupported | ErrorKind::Refused | ErrorKind::Denied | ErrorKind::Invalid
+            ) =>
+        {
             return Ok(Conclusion::Hopeless { reason: e.to_string(), next: e.next_step().map(str::to_owned) });
         }
         driven => driven?,
@@ -175,7 +187,8 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
         return unchanged(site, crew, job, &gates, claims, driven.message).await;
     }
     let protected = if site.spec.trust_test_changes { Vec::new() } else { work.protected };
-    let trial = Trial { name: "gates", commit: &work.commit, original: &job.base, protected: &protected, gates: &gates };
+    let trial =
+        Trial { name: "gates", commit: &work.commit, original: &job.base, protected: &protected, gates: &gates };
     if let Some(rejected) = judged(site, crew, job, &trial).await? {
         return Ok(rejected);
     }
@@ -244,9 +257,17 @@ fn edit(change: &Change) -> Edit {
 }
 
 /// Everything that happens while the agent's sandbox lives; it does not outlive this.
-async fn in_sandbox(site: &Site, crew: &Crew, job: &Job, story: &Story, workspace: &Path, home: &Path) -> Result<Driven> {
+async fn in_sandbox(
+    site: &Site,
+    crew: &Crew,
+    job: &Job,
+    story: &Story,
+    workspace: &Path,
+    home: &Path,
+) -> Result<Driven> {
     let choice = &site.spec.agent;
-    let control_files: Vec<String> = [&site.control.prd, &site.control.progress].into_iter().flatten().cloned().collect();
+    let control_files: Vec<String> =
+        [&site.control.prd, &site.control.progress].into_iter().flatten().cloned().collect();
     let prompt = crate::prompt::render(
         site.spec.prompt_template.as_deref(),
         &PromptContext {
@@ -280,7 +301,13 @@ async fn in_sandbox(site: &Site, crew: &Crew, job: &Job, story: &Story, workspac
     command.env.entry("HOME".to_owned()).or_insert_with(|| HOME.to_owned());
 
     let policy = EgressPolicy {
-        allow: site.agent.hosts(&request).into_iter().map(HostRule).chain(site.spec.allow_hosts.iter().cloned()).collect(),
+        allow: site
+            .agent
+            .hosts(&request)
+            .into_iter()
+            .map(HostRule)
+            .chain(site.spec.allow_hosts.iter().cloned())
+            .collect(),
         block: site.spec.block_hosts.clone(),
         allow_private: true,
     };
@@ -359,7 +386,13 @@ async fn unchanged(
             fingerprint: fingerprint(["no change"]),
         });
     }
-    let rejected = judged(site, crew, job, &Trial { name: "gates", commit: &job.base, original: &job.base, protected: &[], gates }).await?;
+    let rejected = judged(
+        site,
+        crew,
+        job,
+        &Trial { name: "gates", commit: &job.base, original: &job.base, protected: &[], gates },
+    )
+    .await?;
     Ok(rejected.unwrap_or(Conclusion::Ready { commit: job.base.clone(), protected: Vec::new(), message }))
 }
 
@@ -384,7 +417,13 @@ async fn onto(site: &Site, crew: &Crew, job: &Job, work: Onto) -> Result<Conclus
         }
     };
     let gates = site.gates_of(story);
-    let rejected = judged(site, crew, job, &Trial { name: "merged", commit: &merged, original: &head, protected: &protected, gates: &gates }).await?;
+    let rejected = judged(
+        site,
+        crew,
+        job,
+        &Trial { name: "merged", commit: &merged, original: &head, protected: &protected, gates: &gates },
+    )
+    .await?;
     Ok(rejected.unwrap_or(Conclusion::Ready { commit: merged, protected, message }))
 }
 

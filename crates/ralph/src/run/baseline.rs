@@ -76,7 +76,12 @@ mod tests {
     #[test]
     fn only_the_same_failure_is_excused() {
         let rows = [
-            ("same text", failed(1, "test a FAILED\n3 passed in 0.2s"), failed(1, "test a FAILED\n4 passed in 0.35s"), true),
+            (
+                "same text",
+                failed(1, "test a FAILED\n3 passed in 0.2s"),
+                failed(1, "test a FAILED\n4 passed in 0.35s"),
+                true,
+            ),
             ("another test", failed(1, "test a FAILED"), failed(1, "test a FAILED\ntest b FAILED"), false),
             ("more failures", failed(1, "2 failed, 3 passed"), failed(1, "3 failed, 3 passed"), false),
             ("fewer failures named", failed(1, "test a FAILED\ntest b FAILED"), failed(1, "test b FAILED"), true),

@@ -41,6 +41,8 @@ pub(crate) async fn run(
     let work = site.place.work(crew.attempt()).join(name);
     let logs = site.place.logs(crew.attempt()).join(name);
     let (workspace, home) = (work.join("workspace"), work.join("home"));
+    // A pass that was cut off may have left its checkout.
+    place::clear(work.clone()).await?;
     place::make(&work)?;
     place::make(&home)?;
     place::make(&logs)?;

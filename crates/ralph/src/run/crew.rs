@@ -128,10 +128,7 @@ pub(crate) fn blueprint(spec: &cove_core::RunSpec, network: Network) -> SandboxS
     SandboxSpec {
         limits: spec.limits.clone(),
         network,
-        hardening: Hardening {
-            accept_missing: spec.accept_missing.iter().copied().collect(),
-            ..Hardening::default()
-        },
+        hardening: Hardening { accept_missing: spec.accept_missing.iter().copied().collect(), ..Hardening::default() },
         ..SandboxSpec::new(spec.root.clone())
     }
 }

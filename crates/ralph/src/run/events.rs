@@ -65,7 +65,8 @@ impl Events {
             | AgentEvent::PermissionDenied { message }
             | AgentEvent::Error { message } => cut(message, 4 << 10),
         }
-        let weighty = matches!(event, AgentEvent::Usage { .. } | AgentEvent::Final { .. } | AgentEvent::RateLimit { .. });
+        let weighty =
+            matches!(event, AgentEvent::Usage { .. } | AgentEvent::Final { .. } | AgentEvent::RateLimit { .. });
         // A share is kept free for what must not be lost, and that share is bounded too.
         let most = if weighty { EVENTS + EVENTS / 4 } else { EVENTS };
         if self.told + self.waiting.len() < most {
@@ -89,10 +90,8 @@ impl Events {
     pub(crate) fn take(&mut self) -> Vec<Fact> {
         self.told += self.waiting.len();
         let attempt = self.attempt.clone();
-        let agent = self
-            .waiting
-            .drain(..)
-            .filter_map(|event| attempt.clone().map(|attempt| Fact::Agent { attempt, event }));
+        let agent =
+            self.waiting.drain(..).filter_map(|event| attempt.clone().map(|attempt| Fact::Agent { attempt, event }));
         agent.chain(self.egress.drain(..)).collect()
     }
 
@@ -131,7 +130,9 @@ mod tests {
         events.close();
         let facts = events.take();
         assert!(facts.len() <= EVENTS + 2, "{}", facts.len());
-        assert!(matches!(&facts[facts.len() - 2], Fact::Agent { event: AgentEvent::Final { text }, .. } if text.len() < FINAL + 8));
+        assert!(
+            matches!(&facts[facts.len() - 2], Fact::Agent { event: AgentEvent::Final { text }, .. } if text.len() < FINAL + 8)
+        );
         assert!(matches!(&facts[facts.len() - 1], Fact::Note { text } if text.starts_with("8001 more")));
     }
 }

@@ -64,7 +64,8 @@ pub(crate) fn conflict(paths: &[String]) -> String {
     )
 }
 
-static NUMBERS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[0-9a-f]*[0-9][0-9a-f]*").expect("the pattern is constant"));
+static NUMBERS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"[0-9a-f]*[0-9][0-9a-f]*").expect("the pattern is constant"));
 
 /// A reason without what differs between two equal failures: numbers and identifiers.
 pub(crate) fn steady(reason: &str) -> String {

@@ -94,7 +94,10 @@ impl Files {
             }
         };
         keep(&self.prd, update(&self.prd, |text| marked(Some(text.unwrap_or_else(|| self.prd_text.clone())))));
-        keep(&self.progress, update(&self.progress, |text| noted(Some(text.unwrap_or_else(|| self.progress_text.clone())))));
+        keep(
+            &self.progress,
+            update(&self.progress, |text| noted(Some(text.unwrap_or_else(|| self.progress_text.clone())))),
+        );
         if let Some(path) = &self.users_prd {
             keep(path, update(path, marked));
         }

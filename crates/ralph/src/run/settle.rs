@@ -100,7 +100,9 @@ impl Owner {
             after = last.seq;
             for entry in page {
                 match entry.fact {
-                    Fact::Agent { attempt, event: AgentEvent::Usage { usage } } => drop(out.usage.insert(attempt, usage)),
+                    Fact::Agent { attempt, event: AgentEvent::Usage { usage } } => {
+                        drop(out.usage.insert(attempt, usage))
+                    }
                     Fact::Agent { attempt, event: AgentEvent::Final { text } } => drop(out.words.insert(attempt, text)),
                     Fact::StoryPassed { story, attempt, .. } => out.passed.push((story, attempt, entry.at)),
                     _ => {}

@@ -61,7 +61,10 @@ impl Owner {
         let ended = self.record.phase.is_final() || self.record.phase == Phase::Finishing;
         let paused = self.record.phase == Phase::Paused && self.record.resume_at.is_none();
         if ended || (paused && request == RunRequest::Pause) {
-            return Err(Error::new(ErrorKind::Conflict, format!("The run {} is {}", self.record.name, self.record.phase)));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("The run {} is {}", self.record.name, self.record.phase),
+            ));
         }
         // Stopping outweighs pausing.
         if self.record.request == Some(RunRequest::Stop) || self.record.request == Some(request) {
@@ -136,7 +139,8 @@ impl Owner {
         }
         self.commit(vec![Fact::Note { text: format!("Trying again after a failure of the infrastructure: {error}") }])
             .await?;
-        let pause = self.shared.pace.first_backoff.saturating_mul(1 << (failures - 1).min(6)).min(Duration::from_secs(60));
+        let pause =
+            self.shared.pace.first_backoff.saturating_mul(1 << (failures - 1).min(6)).min(Duration::from_secs(60));
         // Halted or not, the caller looks at the record next.
         let _ = self.unless_halted(tokio::time::sleep(pause)).await;
         Ok(())

@@ -50,7 +50,8 @@ impl Owner {
             bound => usize::try_from(bound.saturating_sub(self.record.iterations)).unwrap_or(usize::MAX),
         };
         let wall = self.wall_end().is_some_and(|end| end <= tokio::time::Instant::now());
-        let reached = self.budget.reached().or(wall.then_some(Bound::Wall)).or((left == 0).then_some(Bound::Iterations));
+        let reached =
+            self.budget.reached().or(wall.then_some(Bound::Wall)).or((left == 0).then_some(Bound::Iterations));
         if let Some(bound) = reached {
             return self.limit(bound).await;
         }

@@ -154,11 +154,17 @@ impl Runner {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the owner of a run that has none.
-    fn launch(&self, record: RunRecord) -> Result<()> {
+    /// Fails once the end has begun.
+    fn open(&self) -> Result<()> {
         if self.shared.stopping.is_cancelled() {
             return Err(Error::new(ErrorKind::Unavailable, "The daemon is ending").next("Try again in a moment"));
         }
+        Ok(())
+    }
+
+    /// Starts the owner of a run that has none.
+    fn launch(&self, record: RunRecord) -> Result<()> {
+        self.open()?;
         let id = record.id.clone();
         let (sender, commands) = mpsc::channel(COMMANDS);
         let owner = Owner::new(Arc::clone(&self.shared), record, commands)?;

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use cove_core::{AttemptId, Entry, Error, ErrorKind, Fact, Result, RunId};
 use cove_core::run::RunRecord;
+use cove_core::{AttemptId, Entry, Error, ErrorKind, Fact, Result, RunId};
 use cove_git::Delivered;
 
 use super::Runner;
-use crate::run::{Files, Place};
 use crate::prd::Prd;
+use crate::run::{Files, Place};
 
 /// Bytes of a diff.
 const DIFF: usize = 16 << 20;
@@ -33,9 +33,11 @@ impl Runner {
 
     /// The branch's head before a story was accepted, and after.
     async fn bounds_of(&self, record: &RunRecord, story: &str) -> Result<(String, String)> {
-        let state = record.stories.iter().find(|s| s.id == story).ok_or_else(|| {
-            Error::not_found(format!("The run {} has no story {story}", record.name))
-        })?;
+        let state = record
+            .stories
+            .iter()
+            .find(|s| s.id == story)
+            .ok_or_else(|| Error::not_found(format!("The run {} has no story {story}", record.name)))?;
         let commit = state.commit.clone().ok_or_else(|| {
             Error::new(ErrorKind::Conflict, format!("No work on the story {story} was accepted in this run"))
         })?;
@@ -98,7 +100,9 @@ impl Runner {
         write("run.json", &json(&record)?)?;
         let mut ledger = Vec::new();
         for entry in self.ledger(id).await? {
-            ledger.extend(serde_json::to_vec(&entry).map_err(|e| Error::internal("The ledger cannot be written").because(e))?);
+            ledger.extend(
+                serde_json::to_vec(&entry).map_err(|e| Error::internal("The ledger cannot be written").because(e))?,
+            );
             ledger.push(b'\n');
         }
         write("ledger.ndjson", &ledger)?;

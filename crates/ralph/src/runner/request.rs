@@ -37,7 +37,11 @@ impl Runner {
         self.tell(&record, Command::Resume).await
     }
 
-    async fn tell(&self, record: &RunRecord, command: impl FnOnce(oneshot::Sender<Result<()>>) -> Command) -> Result<()> {
+    async fn tell(
+        &self,
+        record: &RunRecord,
+        command: impl FnOnce(oneshot::Sender<Result<()>>) -> Command,
+    ) -> Result<()> {
         let ended = || Error::new(ErrorKind::Conflict, format!("The run {} is {}", record.name, record.phase));
         if record.phase.is_final() {
             return Err(ended().next("`cove retry` begins it again"));
@@ -65,9 +69,9 @@ impl Runner {
             owner.send(command(answer)).await.map_err(|_| ended())?;
             answered.await.map_err(|_| ended())?
         };
-        tokio::time::timeout(ANSWER, exchange).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Timeout, format!("The run {} does not answer", record.name)))
-        })
+        tokio::time::timeout(ANSWER, exchange)
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, format!("The run {} does not answer", record.name))))
     }
 
     /// Begins a run again that ended without having done everything: what passed stays, stories that
@@ -146,7 +150,8 @@ impl Runner {
             Ok(())
         };
         tokio::time::timeout(GONE, gone).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Timeout, format!("The run {id} is still being tidied up")).next("Try again in a moment"))
+            Err(Error::new(ErrorKind::Timeout, format!("The run {id} is still being tidied up"))
+                .next("Try again in a moment"))
         })
     }
 }

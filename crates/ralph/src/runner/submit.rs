@@ -23,6 +23,7 @@ impl Runner {
     /// `Invalid` for what cannot be meant, `NotFound` without the repository, `Conflict` when a living
     /// run has the name, `Exhausted` when too many runs wait, and those of choosing an engine.
     pub async fn submit(&self, spec: RunSpec) -> Result<RunRecord> {
+        self.open()?;
         let prd = self.check(&spec).await?;
         let _changing = self.changing.lock().await;
         let known = self.shared.deps.records.runs(RUNS).await?;
@@ -71,8 +72,9 @@ impl Runner {
             return Err(Error::invalid("The PRD has no stories").next("Add a story, then try again"));
         }
         let branch = spec.branch.clone().unwrap_or_else(|| prd.branch());
-        prd::check_branch(&branch)
-            .map_err(|why| Error::invalid(format!("{branch:?} cannot be a branch: {why}")).next("Choose another branch with --branch"))?;
+        prd::check_branch(&branch).map_err(|why| {
+            Error::invalid(format!("{branch:?} cannot be a branch: {why}")).next("Choose another branch with --branch")
+        })?;
         check_bounds(&spec.bounds)?;
         if !(1..=16).contains(&spec.parallel) {
             return Err(Error::invalid(format!("parallel is {}, outside 1 to 16", spec.parallel)));
@@ -174,7 +176,9 @@ fn name(asked: &str, branch: &str, known: &[RunRecord]) -> Result<String> {
     if !asked.is_empty() {
         let slug = prd::slug(asked, NAME);
         if slug.is_empty() || slug.starts_with("run-") && slug.len() > 29 {
-            return Err(Error::invalid(format!("{asked:?} cannot be a run's name")).next("Use letters, digits and dashes"));
+            return Err(
+                Error::invalid(format!("{asked:?} cannot be a run's name")).next("Use letters, digits and dashes")
+            );
         }
         if known.iter().any(|run| run.name == slug && !run.phase.is_final()) {
             return Err(Error::new(ErrorKind::Conflict, format!("A living run has the name {slug:?} already"))
