@@ -91,7 +91,7 @@ impl StreamReader {
         let dialect: Box<dyn Dialect> = match format {
             StreamFormat::Claude => Box::new(claude::Claude::default()),
             StreamFormat::Codex => Box::new(codex::Codex::default()),
-            StreamFormat::OpenCode => Box::new(opencode::OpenCode::default()),
+            StreamFormat::OpenCode => Box::new(opencode::OpenCode),
             StreamFormat::Gemini => Box::new(gemini::Gemini::default()),
             StreamFormat::JsonLines => Box::new(json_lines::JsonLines::default()),
             StreamFormat::Text => Box::new(text::Text::default()),

@@ -10,7 +10,6 @@ use super::claude::summary;
 use super::json::{at, count, dollars, text};
 use super::reading::{Reading, Terminal};
 
-#[derive(Default)]
 pub(super) struct OpenCode;
 
 impl Dialect for OpenCode {

@@ -134,20 +134,27 @@ impl Reading {
     }
 
     fn note(&mut self, trouble: Trouble, message: &str) {
-        match &trouble {
-            Trouble::Limit { resets_at, reason } => self.limit(*resets_at, reason),
-            _ => self.events.push(AgentEvent::Error { message: one_line(message) }),
+        // Programs repeat themselves: with the message, with the result, on stderr.
+        if self.trouble.as_ref().is_some_and(|known| known.reason() == one_line(message)) {
+            return;
         }
-        // A reset time that was told once is not forgotten for a vaguer message of the same kind.
-        match (&self.trouble, &trouble) {
-            (Some(Trouble::Limit { resets_at: Some(_), .. }), Trouble::Limit { resets_at: None, .. }) => {}
-            _ => self.trouble = Some(trouble),
+        match trouble {
+            Trouble::Limit { resets_at, .. } => self.limit(resets_at, message),
+            other => {
+                self.events.push(AgentEvent::Error { message: one_line(message) });
+                self.trouble = Some(other.shortened());
+            }
         }
     }
 
-    /// The provider refuses for now.
+    /// The provider refuses for now. A reset time that was told once is not forgotten for a vaguer
+    /// message.
     pub(crate) fn limit(&mut self, resets_at: Option<Timestamp>, message: &str) {
-        let message = one_line(message);
+        let known = match &self.trouble {
+            Some(Trouble::Limit { resets_at, .. }) => *resets_at,
+            _ => None,
+        };
+        let (resets_at, message) = (resets_at.or(known), one_line(message));
         self.trouble = Some(Trouble::Limit { resets_at, reason: message.clone() });
         self.events.push(AgentEvent::RateLimit { resets_at, message });
     }

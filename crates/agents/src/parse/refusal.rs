@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use regex::Regex;
 
+use super::reading::one_line;
 use super::reset;
 
 /// What stands in the way.
@@ -19,6 +20,23 @@ pub(crate) enum Trouble {
     Unauthorized(String),
     /// Anything else.
     Other(String),
+}
+
+impl Trouble {
+    /// The words.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Limit { reason, .. } | Self::Unauthorized(reason) | Self::Other(reason) => reason,
+        }
+    }
+
+    /// With its words cut to one line, as they are kept.
+    pub(crate) fn shortened(mut self) -> Self {
+        match &mut self {
+            Self::Limit { reason, .. } | Self::Unauthorized(reason) | Self::Other(reason) => *reason = one_line(reason),
+        }
+        self
+    }
 }
 
 static UNAUTHORIZED: LazyLock<Regex> = LazyLock::new(|| {
@@ -43,7 +61,7 @@ static LIMITED: LazyLock<Regex> = LazyLock::new(|| {
 /// Starts of messages that a program prints as if they were an answer.
 static INSTEAD_OF_ANSWER: LazyLock<Regex> = LazyLock::new(|| {
     pattern(concat!(
-        r"(?i)^(?:\[?api error\b:?.*(?:\b[45]\d\d\b|connection|timed? ?out|aborted|overloaded|limit)",
+        r"(?i)^(?:\[?api error(?::| \(| [45]\d\d).*(?:\b[45]\d\d\b|connection|timed? ?out|aborted|overloaded|limit)",
         r"|claude (?:ai )?usage limit reached|you(?:'|\u{2019})?(?:ve| have) (?:hit|reached) your (?:\S+ ){0,3}limit",
         r"|(?:5-hour|weekly|session|usage|opus|rate) limit reached|(?:5-hour|weekly|session|usage) limit (?:hit|exceeded)",
         r"|invalid api key\b|credit balance is too low|not logged in\b|please run /login|oauth token (?:has )?(?:expired|revoked)",
