@@ -19,7 +19,7 @@ pub fn parse_size(text: &str) -> Result<u64> {
     };
     let value: f64 = number.parse().map_err(|_| bad_size(text))?;
     let bytes = value * factor as f64;
-    if !bytes.is_finite() || bytes < 0.0 || bytes > 9e18 {
+    if !(0.0..=9e18).contains(&bytes) {
         return Err(bad_size(text));
     }
     Ok(bytes as u64)

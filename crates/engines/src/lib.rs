@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The engines: one folder each, and what those that run on this machine share.
+
+#[cfg(target_os = "linux")]
+pub mod direct;
+pub mod fake;
+#[cfg(target_os = "linux")]
+pub mod images;
+#[cfg(target_os = "linux")]
+pub mod local;
+#[cfg(target_os = "linux")]
+pub mod native;
+#[cfg(target_os = "linux")]
+pub mod supervisor;
+
+pub use fake::FakeEngine;

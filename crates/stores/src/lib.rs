@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Where records are kept.
+//!
+//! One adapter so far: [`Store`], an embedded SQLite database in one file.
+
+mod sqlite;
+
+pub use sqlite::Store;

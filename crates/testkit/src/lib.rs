@@ -1,6 +1,10 @@
 //! What tests of several crates share: builders, waiting with a deadline, conformance suites.
 
+mod engine;
+
 use std::time::{Duration, Instant};
+
+pub use engine::FakeEngine;
 
 /// Waits until `condition` holds, looking every 10 ms.
 ///

@@ -1,0 +1,101 @@
+//! Which engine serves a specification.
+
+use std::sync::Arc;
+
+use cove_core::capability::acceptable;
+use cove_core::{
+    Capabilities, Control, Engine, EngineKind, Error, ErrorKind, Isolation, Limits, Network, Result, SandboxSpec,
+};
+
+/// What `auto` tries, in this order. The engine without isolation is never among them.
+const AUTO: [EngineKind; 3] = [EngineKind::Native, EngineKind::Docker, EngineKind::Podman];
+
+/// The engine for `spec`, and the specification as it will be asked for: unchanged, except for the
+/// engine without isolation (see [`without_isolation`]).
+pub(crate) fn choose(
+    engines: &[Arc<dyn Engine>],
+    wanted: &str,
+    accept_no_sandbox: bool,
+    spec: &SandboxSpec,
+) -> Result<(Arc<dyn Engine>, SandboxSpec)> {
+    if wanted == "auto" || wanted.is_empty() {
+        return automatic(engines, spec).map(|engine| (engine, spec.clone()));
+    }
+    let kind = kind_of(wanted)?;
+    if kind == EngineKind::Direct && !accept_no_sandbox {
+        return Err(Error::new(ErrorKind::Refused, "The engine direct runs agents without any isolation")
+            .next("Choose another engine, or add --i-accept-no-sandbox when that is what you want"));
+    }
+    let engine = engines.iter().find(|e| e.kind() == kind).ok_or_else(|| {
+        Error::new(ErrorKind::Unavailable, format!("The engine {kind} is not there"))
+            .next("`cove doctor` shows the engines of this host")
+    })?;
+    let spec = if kind == EngineKind::Direct { without_isolation(spec, engine.capabilities()) } else { spec.clone() };
+    let lacking = engine.capabilities().lacking(&spec);
+    if lacking.is_empty() { Ok((engine.clone(), spec)) } else { Err(unsupported(kind, &lacking)) }
+}
+
+fn kind_of(name: &str) -> Result<EngineKind> {
+    let name = if name == "none" { "direct" } else { name };
+    serde_json::from_value(serde_json::Value::String(name.to_owned())).map_err(|_| {
+        Error::invalid(format!("{name:?} is not an engine"))
+            .next("Choose auto, native, docker, podman or, without isolation, direct")
+    })
+}
+
+fn automatic(engines: &[Arc<dyn Engine>], spec: &SandboxSpec) -> Result<Arc<dyn Engine>> {
+    let mut best: Option<(EngineKind, Vec<(Control, String)>)> = None;
+    for kind in AUTO {
+        let Some(engine) = engines.iter().find(|e| e.kind() == kind) else { continue };
+        let lacking = engine.capabilities().lacking(spec);
+        if lacking.is_empty() {
+            return Ok(engine.clone());
+        }
+        if best.as_ref().is_none_or(|(_, least)| lacking.len() < least.len()) {
+            best = Some((kind, lacking));
+        }
+    }
+    Err(match best {
+        Some((kind, lacking)) => unsupported(kind, &lacking),
+        None => Error::new(ErrorKind::Unavailable, "No engine that isolates is there")
+            .next("`cove doctor` shows what this host lacks"),
+    })
+}
+
+fn unsupported(kind: EngineKind, lacking: &[(Control, String)]) -> Error {
+    let names: Vec<String> = lacking.iter().map(|(control, _)| control.name()).collect();
+    let message = format!("The engine {kind} cannot give {} on this host", names.join(", "));
+    let error =
+        lacking.iter().fold(Error::new(ErrorKind::Unsupported, message), |error, (_, why)| error.with("why", why));
+    if lacking.iter().all(|(control, _)| acceptable(*control)) {
+        error.next(format!("Add --accept-missing {} to go without", names.join(",")))
+    } else {
+        error.next("`cove doctor` shows what this host lacks and how to get it")
+    }
+}
+
+/// The specification once a person accepted to go without a sandbox: a process of the host, with the
+/// limits that can be had, and the host's network where there is neither none nor a door to be had.
+/// The record shows it as such.
+fn without_isolation(spec: &SandboxSpec, has: &Capabilities) -> SandboxSpec {
+    let mut spec = spec.clone();
+    spec.isolation = Isolation::Process;
+    let network = match spec.network {
+        Network::None => Control::NetworkNone,
+        Network::Door { .. } => Control::NetworkDoor,
+        Network::Host => Control::NetworkHost,
+    };
+    if !has.has(network) {
+        spec.network = Network::Host;
+    }
+    let asked = spec.limits;
+    spec.limits = Limits {
+        cpus: asked.cpus.filter(|_| has.has(Control::LimitCpu)),
+        memory_bytes: asked.memory_bytes.filter(|_| has.has(Control::LimitMemory)),
+        pids: asked.pids.filter(|_| has.has(Control::LimitPids)),
+        disk_bytes: asked.disk_bytes.filter(|_| has.has(Control::LimitDisk)),
+        open_files: asked.open_files.filter(|_| has.has(Control::LimitOpenFiles)),
+        wall_seconds: asked.wall_seconds.filter(|_| has.has(Control::LimitWall)),
+    };
+    spec
+}
