@@ -29,7 +29,8 @@ pub fn give(path: &Path, user: User) -> Result<()> {
     if !meta.is_dir() {
         return std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).map_err(failed);
     }
-    let directory = openat(nix::fcntl::AT_FDCWD, path, directory_flags(), Mode::empty()).map_err(|e| failed(e.into()))?;
+    let directory =
+        openat(nix::fcntl::AT_FDCWD, path, directory_flags(), Mode::empty()).map_err(|e| failed(e.into()))?;
     if (meta.uid(), meta.gid()) != (user.uid, user.gid) {
         nix::unistd::fchown(&directory, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
             .map_err(|e| failed(e.into()))?;
@@ -43,7 +44,10 @@ fn directory_flags() -> OFlag {
 
 fn below(directory: OwnedFd, device: u64, user: User, depth: usize) -> io::Result<()> {
     if depth == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the tree is deeper than {DEPTH} directories")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("the tree is deeper than {DEPTH} directories"),
+        ));
     }
     let mut directory = Dir::from_fd(directory)?;
     let mut names = Vec::new();

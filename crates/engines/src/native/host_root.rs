@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn shows_systems_files_and_no_secrets() {
         let top = tempfile::tempdir().unwrap();
-        for directory in ["usr/bin", "etc/ssl/private", "etc/ssl/certs", "etc/python3", "root", "home/a", "var", "srv"] {
+        for directory in ["usr/bin", "etc/ssl/private", "etc/ssl/certs", "etc/python3", "root", "home/a", "var", "srv"]
+        {
             fs::create_dir_all(top.path().join(directory)).unwrap();
         }
         for file in ["etc/shadow", "etc/gshadow", "etc/sudoers", "etc/npmrc", "etc/machine-id", "etc/os-release"] {

@@ -46,9 +46,8 @@ const HIDDEN_OF_HOST: &[&str] = &[
 ];
 
 /// Interfaces that the kernel puts into every network namespace; all but `lo` stay down.
-const INTERFACES: &[&str] = &[
-    "lo", "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0",
-];
+const INTERFACES: &[&str] =
+    &["lo", "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0"];
 
 /// What the guest shall look at.
 pub fn questions(spec: &SandboxSpec, landlock: Option<u32>, witness: &str) -> Probe {
@@ -150,7 +149,7 @@ fn check(
             expect(complete, format!("no capability but {allowed:#x}"), || format!("{:x?}", report.capabilities))
         }
         Control::NonRoot => {
-            let User { uid, gid } = spec.user.into();
+            let (uid, gid) = (spec.user.uid, spec.user.gid);
             let right = report.uid == [uid; 3] && report.gid == [gid; 3] && uid != 0;
             expect(right, format!("user {uid}:{gid}"), || format!("{:?} {:?}", report.uid, report.gid))
         }
@@ -171,26 +170,11 @@ fn check(
     }
 }
 
-struct User {
-    uid: u32,
-    gid: u32,
-}
-
-impl From<cove_core::User> for User {
-    fn from(user: cove_core::User) -> Self {
-        Self { uid: user.uid, gid: user.gid }
-    }
-}
-
-fn limit(
-    report: &Report,
-    inside: &BTreeMap<String, f64>,
-    name: &str,
-    asked: Option<f64>,
-    rounding: f64,
-) -> Checked {
+fn limit(report: &Report, inside: &BTreeMap<String, f64>, name: &str, asked: Option<f64>, rounding: f64) -> Checked {
     let Some(asked) = asked else { return Ok(()) };
-    let near = |value: f64| value <= asked + 1e-9 + if rounding < 1.0 { rounding } else { 0.0 } && value >= asked - rounding - 1e-9;
+    let near = |value: f64| {
+        value <= asked + 1e-9 + if rounding < 1.0 { rounding } else { 0.0 } && value >= asked - rounding - 1e-9
+    };
     for (place, found) in [("of the group", report.cgroup.get(name)), ("seen inside", inside.get(name))] {
         match found {
             Some(value) if near(*value) => {}
@@ -252,21 +236,35 @@ mod tests {
         type Change = fn(&mut Report);
         let table: &[(Control, Change)] = &[
             (Control::NonRoot, |r| r.uid[1] = 0),
-            (Control::CapabilityDrop, |r| drop(r.capabilities.insert("CapBnd".into(), 1))),
-            (Control::CapabilityDrop, |r| drop(r.capabilities.remove("CapAmb"))),
+            (Control::CapabilityDrop, |r| {
+                r.capabilities.insert("CapBnd".into(), 1);
+            }),
+            (Control::CapabilityDrop, |r| {
+                r.capabilities.remove("CapAmb");
+            }),
             (Control::NoNewPrivileges, |r| r.no_new_privileges = false),
             (Control::Seccomp, |r| r.seccomp_mode = 0),
             (Control::Seccomp, |r| r.seccomp_refuses = false),
             (Control::ReadOnlyRoot, |r| r.root_read_only = false),
-            (Control::IsolationContainer, |r| drop(r.namespaces.insert("net".into(), 1))),
-            (Control::IsolationContainer, |r| drop(r.namespaces.remove("user"))),
+            (Control::IsolationContainer, |r| {
+                r.namespaces.insert("net".into(), 1);
+            }),
+            (Control::IsolationContainer, |r| {
+                r.namespaces.remove("user");
+            }),
             (Control::NetworkNone, |r| r.interfaces.push("eth0".into())),
             (Control::NetworkNone, |r| r.interfaces.clear()),
             (Control::MaskedPaths, |r| r.unmasked.push("/proc/kcore".into())),
             (Control::RootHost, |r| r.visible.push("/root".into())),
-            (Control::LimitOpenFiles, |r| drop(r.rlimits.insert("nofile".into(), 1 << 30))),
-            (Control::LimitDisk, |r| drop(r.rlimits.remove("fsize"))),
-            (Control::LimitPids, |r| drop(r.cgroup.insert("pids.max".into(), 99_999.0))),
+            (Control::LimitOpenFiles, |r| {
+                r.rlimits.insert("nofile".into(), 1 << 30);
+            }),
+            (Control::LimitDisk, |r| {
+                r.rlimits.remove("fsize");
+            }),
+            (Control::LimitPids, |r| {
+                r.cgroup.insert("pids.max".into(), 99_999.0);
+            }),
         ];
         for (control, change) in table {
             let mut report = good();

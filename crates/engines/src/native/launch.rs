@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cove_core::{Attestation, Control, Error, ErrorKind, InstanceId, Isolation, Network, Report, Result, SandboxId, SandboxSpec};
+use cove_core::{
+    Attestation, Control, Error, ErrorKind, InstanceId, Isolation, Network, Report, Result, SandboxId, SandboxSpec,
+};
 use cove_guest::wire::{CHANNEL_FD, Probe};
 
 use super::cgroup::{Groups, Sites};
@@ -96,7 +98,7 @@ fn start(place: &Place, spec: &SandboxSpec, channel: OwnedFd, groups: &Groups) -
     let identity = Identity::of(&place.id, spec.user);
     let unpacked = place.options.get("root").and_then(|root| root.as_str()).map(PathBuf::from);
     let plan = Plan::new(spec, identity, unpacked.as_deref(), &groups.directories())?;
-    let lockdown = Lockdown::new(&spec.hardening, &spec.limits, &plan.writable)?;
+    let lockdown = Lockdown::new(&spec.hardening, &spec.limits, &plan.open_to_writing())?;
     let guest = fs::File::open(&place.guest).map_err(|error| not_started("open the guest", error))?;
     if identity.privileged {
         for mount in spec.mounts.iter().filter(|mount| mount.give) {
@@ -225,11 +227,10 @@ fn become_guest(
     at(|| "become the sandbox's user".to_owned(), user)?;
     let all = sys::permitted_capabilities().and_then(|all| sys::set_capabilities(all, all, 0));
     at(|| "raise capabilities while building".to_owned(), all)?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     at(|| "bring the loopback interface up".to_owned(), sys::loopback_up())?;
     at(|| "name the host".to_owned(), nix::unistd::sethostname("cove").map_err(io::Error::from))?;
     root::build(plan, trees, guest)?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     at(|| "leave the session".to_owned(), nix::unistd::setsid().map(|_| ()).or_else(already_leader))?;
     at(|| "set up the descriptors".to_owned(), place_descriptors(channel))?;
     lockdown.apply()?;
@@ -290,9 +291,12 @@ impl Launched for NativeSandbox {
         if let Some(pidfd) = &self.pidfd {
             sys::signal(pidfd.as_fd(), libc::SIGKILL).map_err(failed)?;
             if !sys::wait_ended(pidfd.as_fd(), KILL).map_err(failed)? {
-                return Err(Error::new(ErrorKind::Timeout, "The sandbox's processes did not end after they were killed")
-                    .with("pid", self.pid)
-                    .with("fd", pidfd.as_raw_fd()));
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    "The sandbox's processes did not end after they were killed",
+                )
+                .with("pid", self.pid)
+                .with("fd", pidfd.as_raw_fd()));
             }
         }
         if self.groups.kill(KILL) {

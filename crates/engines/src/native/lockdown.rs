@@ -67,7 +67,10 @@ impl Lockdown {
             at(|| "restrict by Landlock".to_owned(), restrict(&self.writable))?;
         }
         // Nothing is left over from here on, so this comes last of what needs an id or a capability.
-        at(|| "die with the supervisor".to_owned(), sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).map(|_| ()))?;
+        at(
+            || "die with the supervisor".to_owned(),
+            sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).map(|_| ()),
+        )?;
         match &self.filters {
             Some(filters) => at(|| "install the seccomp filter".to_owned(), seccomp::install(filters)),
             None => Ok(()),
@@ -187,7 +190,10 @@ mod tests {
     fn capabilities_by_name() {
         let set = |names: &[&str]| kept(&names.iter().map(|n| (*n).to_owned()).collect());
         assert_eq!(set(&[]).unwrap(), 0);
-        assert_eq!(set(&["CAP_CHOWN", "CAP_NET_BIND_SERVICE", "CAP_CHECKPOINT_RESTORE"]).unwrap(), 1 | 1 << 10 | 1 << 40);
+        assert_eq!(
+            set(&["CAP_CHOWN", "CAP_NET_BIND_SERVICE", "CAP_CHECKPOINT_RESTORE"]).unwrap(),
+            1 | 1 << 10 | 1 << 40
+        );
         assert!(set(&["CHOWN"]).is_err());
         assert!(set(&["CAP_EVERYTHING"]).is_err());
     }

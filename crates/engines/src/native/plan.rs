@@ -10,7 +10,7 @@ use cove_core::{Error, ErrorKind, Network, Result, Root, SandboxSpec, User};
 use super::cgroup::{Controller, Version};
 use super::host_root::{self, Piece};
 use super::identity::Identity;
-use super::sys::attr::{NODEV, NOEXEC, NOSUID, RDONLY};
+use super::sys::attr::{NODEV, NOEXEC, RDONLY};
 use crate::supervisor::launch::{DOOR, HOME, USER};
 
 /// Where the sandbox can read its own limits, as language runtimes expect it.
@@ -76,7 +76,7 @@ pub struct Plan {
     pub workdir: PathBuf,
     /// Bound of the memory-backed working directory in bytes.
     pub workdir_bytes: u64,
-    /// Paths inside that may be written.
+    /// Directories inside that something writable is mounted on.
     pub writable: Vec<PathBuf>,
 }
 
@@ -110,8 +110,13 @@ impl Plan {
         plan.directories(spec, scratch)?;
         plan.steps.push(Step::Workdir);
         plan.own(spec)?;
-        plan.writable.push(if plan.read_only_root { plan.workdir.clone() } else { PathBuf::from("/") });
         Ok(plan)
+    }
+
+    /// Every path inside that Landlock shall let be written.
+    pub fn open_to_writing(&self) -> Vec<PathBuf> {
+        let own = if self.read_only_root { self.workdir.clone() } else { PathBuf::from("/") };
+        self.writable.iter().cloned().chain([own]).collect()
     }
 
     /// Adds a tree and its showing.
@@ -240,8 +245,10 @@ impl Plan {
             Memory(u64, u32, u64),
             Mount(&'a cove_core::Mount),
         }
-        let mut places: Vec<(PathBuf, Place<'_>)> =
-            memory.into_iter().map(|(at, bytes, mode, attributes)| (at, Place::Memory(bytes, mode, attributes))).collect();
+        let mut places: Vec<(PathBuf, Place<'_>)> = memory
+            .into_iter()
+            .map(|(at, bytes, mode, attributes)| (at, Place::Memory(bytes, mode, attributes)))
+            .collect();
         places.extend(spec.mounts.iter().map(|mount| (mount.target.clone(), Place::Mount(mount))));
         places.sort_by_key(|(at, _)| at.components().count());
         for (at, place) in places {
@@ -266,7 +273,8 @@ impl Plan {
         if source == Path::new("/") || (system && !source.starts_with("/dev/shm")) {
             return refuse("is the host's root or a kernel file system");
         }
-        let kind = fs::metadata(&source).map_err(|error| missing(&mount.source, "The mount source", error))?.file_type();
+        let kind =
+            fs::metadata(&source).map_err(|error| missing(&mount.source, "The mount source", error))?.file_type();
         if !kind.is_dir() && !kind.is_file() {
             return refuse("is neither a directory nor a regular file");
         }

@@ -29,8 +29,9 @@ impl Remains for NativeRemains {
         let swept = groups.paths().map(|path| Swept { kind: "cgroup".to_owned(), name: path.display().to_string() });
         let swept: Vec<Swept> = swept.collect();
         if !groups.kill(PATIENCE) {
-            return Err(Error::new(ErrorKind::Timeout, "Processes of a lost sandbox do not end")
-                .with("sandbox", &place.id));
+            return Err(
+                Error::new(ErrorKind::Timeout, "Processes of a lost sandbox do not end").with("sandbox", &place.id)
+            );
         }
         groups.remove()?;
         Ok(swept)

@@ -127,7 +127,7 @@ impl Building {
         fs::create_dir(stage.join("void"))?;
         fs::write(stage.join("nothing"), b"")?;
         for name in ["void", "nothing"] {
-            fs::set_permissions(stage.join(name), std::os::unix::fs::PermissionsExt::from_mode(0))?;
+            fs::set_permissions(stage.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o000))?;
         }
         Ok(())
     }
@@ -146,7 +146,8 @@ impl Building {
             }
             Step::Proc => self.proc(),
             Step::Terminals => {
-                let options = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0600")), ("max", Some("256"))];
+                let options =
+                    [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0600")), ("max", Some("256"))];
                 let mount = sys::new_file_system(c"devpts", &options, attr::NOSUID | attr::NOEXEC)?;
                 sys::attach(mount.as_fd(), self.directory(Path::new("/dev/pts"))?.as_fd())
             }
@@ -223,7 +224,13 @@ impl Building {
         let source = self.stage.join("files").join(name);
         fs::write(&source, content)?;
         let mount = sys::clone_tree(&sys::c_path(&source)?, false)?;
-        sys::set_attributes(mount.as_fd(), attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, false, false, None)?;
+        sys::set_attributes(
+            mount.as_fd(),
+            attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC,
+            false,
+            false,
+            None,
+        )?;
         sys::attach(mount.as_fd(), self.point(path)?.as_fd())
     }
 

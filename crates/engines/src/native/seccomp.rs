@@ -60,10 +60,10 @@ fn conditional() -> Built<BTreeMap<i64, Vec<SeccompRule>>> {
         ioctl.push(when(1, Op::Ne, request)?);
     }
     rules.insert(libc::SYS_ioctl, vec![all(ioctl)?]);
-    rules.insert(libc::SYS_prctl, vec![all(vec![
-        when(0, Op::Ne, libc::PR_SET_MM as u64)?,
-        when(0, Op::Ne, libc::PR_SET_PTRACER as u64)?,
-    ])?]);
+    rules.insert(
+        libc::SYS_prctl,
+        vec![all(vec![when(0, Op::Ne, libc::PR_SET_MM as u64)?, when(0, Op::Ne, libc::PR_SET_PTRACER as u64)?])?],
+    );
     rules.insert(libc::SYS_socket, sockets()?);
     rules.insert(libc::SYS_socketpair, vec![all(vec![when(0, Op::Eq, libc::AF_UNIX as u64)?])?]);
 
@@ -112,10 +112,7 @@ fn sockets() -> Built<Vec<SeccompRule>> {
             }
         }
     }
-    rules.push(all(vec![
-        when(0, Op::Eq, libc::AF_NETLINK as u64)?,
-        when(2, Op::Eq, libc::NETLINK_ROUTE as u64)?,
-    ])?);
+    rules.push(all(vec![when(0, Op::Eq, libc::AF_NETLINK as u64)?, when(2, Op::Eq, libc::NETLINK_ROUTE as u64)?])?);
     Ok(rules)
 }
 
@@ -128,12 +125,8 @@ fn build() -> Built<[BpfProgram; 2]> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
     allowed.extend(conditional()?);
-    let allow = SeccompFilter::new(
-        allowed,
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-        architecture,
-    )?;
+    let allow =
+        SeccompFilter::new(allowed, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, architecture)?;
     let absent = ABSENT.iter().copied().chain(LAST_KNOWN + 1..LAST_KNOWN + 64);
     let absent = SeccompFilter::new(
         absent.map(|call| (call, Vec::new())).collect(),

@@ -144,7 +144,8 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &std::path::Path, flags: libc::c
         mode: u64,
         resolve: u64,
     }
-    let how = How { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve: resolve::IN_ROOT | resolve::NO_MAGICLINKS };
+    let how =
+        How { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve: resolve::IN_ROOT | resolve::NO_MAGICLINKS };
     // SAFETY: `path` is nul-terminated, `how` has the size given; both live until the call returns.
     descriptor(unsafe {
         libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<How>())
@@ -234,9 +235,7 @@ pub fn new_file_system(kind: &CStr, options: &[(&str, Option<&str>)], attributes
             None => (FSCONFIG_SET_FLAG, std::ptr::null()),
         };
         // SAFETY: `key` and, where given, `value` are nul-terminated and live until the call returns.
-        checked(unsafe {
-            libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key.as_ptr(), pointer, 0)
-        })?;
+        checked(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key.as_ptr(), pointer, 0) })?;
     }
     let none = std::ptr::null::<libc::c_char>();
     // SAFETY: the command takes neither key nor value.
@@ -279,9 +278,7 @@ pub fn make_mounts_private() -> io::Result<()> {
 /// Brings the loopback interface of this network namespace up.
 pub fn loopback_up() -> io::Result<()> {
     // SAFETY: a plain socket call; the descriptor is ours.
-    let socket = descriptor(
-        unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into(),
-    )?;
+    let socket = descriptor(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;
     // SAFETY: all-zero is a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (slot, byte) in request.ifr_name.iter_mut().zip(b"lo") {
@@ -315,9 +312,8 @@ pub fn put_at(from: RawFd, number: RawFd) -> io::Result<()> {
 pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring.
-    let joined = unsafe {
-        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
-    };
+    let joined =
+        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
     match checked(joined) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
         other => other.map(|_| ()),

@@ -75,7 +75,6 @@ pub const ALLOWED: &[i64] = &[
     libc::SYS_mq_timedreceive, libc::SYS_mq_notify, libc::SYS_mq_getsetattr,
     // Asynchronous I/O of the old kind.
     libc::SYS_io_setup, libc::SYS_io_destroy, libc::SYS_io_submit, libc::SYS_io_getevents, libc::SYS_io_cancel,
-    libc::SYS_io_pgetevents,
     // About the system.
     libc::SYS_uname, libc::SYS_sysinfo, libc::SYS_getrandom,
     // Calls that only this architecture still has.

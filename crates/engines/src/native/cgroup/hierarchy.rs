@@ -69,7 +69,9 @@ pub fn parse(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
         let Some(own) = below_mount(&mount, path) else { continue };
         let controllers = controllers.iter().map(|c| (*c).to_owned()).collect();
         // The same hierarchy may be mounted twice; the last mount on one path covers the others.
-        out.retain(|known| known.mount != mount.point && !(known.version == version && known.controllers == controllers));
+        out.retain(|known| {
+            known.mount != mount.point && !(known.version == version && known.controllers == controllers)
+        });
         out.push(Hierarchy { version, mount: mount.point, own, controllers });
     }
     out

@@ -20,6 +20,9 @@ pub use site::{Site, Sites};
 /// How long a removal waits for a group to become empty.
 const REMOVAL: Duration = Duration::from_secs(10);
 
+/// How deep groups within a sandbox's group are removed with it.
+const NESTING: usize = 8;
+
 /// Microseconds of the period that CPU quotas refer to.
 const PERIOD_US: u64 = 100_000;
 
@@ -55,12 +58,15 @@ impl Groups {
                 Ok(site) => site,
                 Err(_) if !asked || waived(control) => continue,
                 Err(reason) => {
-                    return Err(Error::new(ErrorKind::Unsupported, format!("{control} cannot be given here: {reason}")));
+                    return Err(Error::new(
+                        ErrorKind::Unsupported,
+                        format!("{control} cannot be given here: {reason}"),
+                    ));
                 }
             };
-            groups
-                .add(site, controller, name)
-                .map_err(|error| failed("The sandbox's control group could not be made", &site.parent.join(name), error))?;
+            groups.add(site, controller, name).map_err(|error| {
+                failed("The sandbox's control group could not be made", &site.parent.join(name), error)
+            })?;
         }
         groups.limit(limits)?;
         Ok(groups)
@@ -133,7 +139,8 @@ impl Groups {
 
     /// Each controller with its group's directory.
     pub fn directories(&self) -> Vec<(Controller, Version, PathBuf)> {
-        let of = |part: &Part| part.controllers.iter().map(|c| (*c, part.version, part.path.clone())).collect::<Vec<_>>();
+        let of =
+            |part: &Part| part.controllers.iter().map(|c| (*c, part.version, part.path.clone())).collect::<Vec<_>>();
         self.parts.iter().flat_map(of).collect()
     }
 
@@ -304,7 +311,7 @@ fn remove_directory(path: &Path, end: Instant) -> io::Result<()> {
             Err(error) if Instant::now() >= end => return Err(error),
             // Busy while the last processes go, or while a nested group is left.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINTR | libc::ENOMEM)) => {
-                remove_children(path, end);
+                remove_children(path, NESTING);
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => return Err(error),
@@ -312,10 +319,13 @@ fn remove_directory(path: &Path, end: Instant) -> io::Result<()> {
     }
 }
 
-fn remove_children(path: &Path, end: Instant) {
+fn remove_children(path: &Path, nesting: usize) {
+    if nesting == 0 {
+        return;
+    }
     let Ok(entries) = fs::read_dir(path) else { return };
     for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())) {
-        remove_children(&entry.path(), end);
+        remove_children(&entry.path(), nesting - 1);
         let _ = fs::remove_dir(entry.path());
     }
 }

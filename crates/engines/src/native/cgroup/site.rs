@@ -61,14 +61,20 @@ impl Sites {
     pub fn possible(&self, controller: Controller) -> Vec<Site> {
         let mut out: Vec<Site> = self.site(controller).ok().cloned().into_iter().collect();
         for hierarchy in &self.hierarchies {
-            let serves = hierarchy.version == Version::V2 || hierarchy.controllers.iter().any(|c| c == controller.name());
+            let serves =
+                hierarchy.version == Version::V2 || hierarchy.controllers.iter().any(|c| c == controller.name());
             if serves {
                 let above = hierarchy.own.ancestors().take_while(|path| path.starts_with(&hierarchy.mount));
                 out.extend(above.map(|path| Site { version: hierarchy.version, parent: path.to_owned() }));
             }
         }
         let mut seen = Vec::new();
-        out.retain(|site| !seen.contains(&site.parent) && { seen.push(site.parent.clone()); true });
+        out.retain(|site| {
+            !seen.contains(&site.parent) && {
+                seen.push(site.parent.clone());
+                true
+            }
+        });
         out
     }
 }
@@ -89,7 +95,10 @@ fn first_generation(hierarchies: &[Hierarchy], controller: Controller) -> Option
 }
 
 /// The nearest group from our own upwards whose children get all of `wanted`.
-fn second_generation(hierarchies: &[Hierarchy], wanted: &[Controller]) -> impl Fn(Controller) -> Result<Site, String> {
+fn second_generation(
+    hierarchies: &[Hierarchy],
+    wanted: &[Controller],
+) -> impl Fn(Controller) -> Result<Site, String> + use<> {
     let hierarchy = hierarchies.iter().find(|h| h.version == Version::V2).cloned();
     let mut parent = None;
     if let (Some(hierarchy), false) = (&hierarchy, wanted.is_empty()) {
@@ -104,9 +113,7 @@ fn second_generation(hierarchies: &[Hierarchy], wanted: &[Controller]) -> impl F
             return Err(format!("no cgroup hierarchy with the {} controller is mounted", controller.name()));
         };
         match &parent {
-            Some(parent) if enabled(parent, controller) => {
-                Ok(Site { version: Version::V2, parent: parent.clone() })
-            }
+            Some(parent) if enabled(parent, controller) => Ok(Site { version: Version::V2, parent: parent.clone() }),
             _ if !offered(&hierarchy.mount, controller) && !offered(&hierarchy.own, controller) => {
                 Err(format!("the kernel offers no {} controller in cgroup v2 here", controller.name()))
             }
@@ -136,9 +143,7 @@ fn enabled(path: &Path, controller: Controller) -> bool {
 fn enable(path: &Path, wanted: &[Controller], own: bool) -> bool {
     for controller in wanted.iter().filter(|c| offered(path, **c) && !enabled(path, **c)) {
         let write = || fs::write(path.join("cgroup.subtree_control"), format!("+{}", controller.name()));
-        let busy = |result: &io::Result<()>| {
-            matches!(result, Err(error) if error.raw_os_error() == Some(libc::EBUSY))
-        };
+        let busy = |result: &io::Result<()>| matches!(result, Err(error) if error.raw_os_error() == Some(libc::EBUSY));
         let mut result = write();
         // A group with processes of its own gets no limited children (cgroup v2, "no internal
         // processes"). If only Cove is in it, as in a container or a service of its own, it steps
