@@ -262,7 +262,7 @@ fn only_errors_are_read_as_limits() {
     }
     // Noise of one's own program is never read as a refusal.
     let read = read_chunks("command", [b"".as_slice()], "GET / 401 Unauthorized\nrate limit", &ExitStatus::exited(2));
-    check("command", &read.outcome, &Want::Failed("Exit"));
+    check("command", &read.outcome, &Want::Failed("exit code 2"));
 }
 
 /// Programs that only speak of it on stderr.

@@ -47,8 +47,9 @@ fn without_terminal(reading: &mut Reading, rule: TerminalRule, exit: &ExitStatus
         };
     }
     let now = reading.now();
-    if exit.reason == ExitReason::Exited && exit.code != 0 {
-        // What it printed beside the stream is all there is; the latest refusal counts.
+    if rule == TerminalRule::Event && exit.reason == ExitReason::Exited && exit.code != 0 {
+        // What a known program printed beside the stream is all there is; the latest refusal counts. Of
+        // any other program it may be about anything.
         let refused = reading.remarks().rev().map(|line| refusal::read(line, now));
         if let Some(trouble) = refused.into_iter().find(|t| !matches!(t, Trouble::Other(_))) {
             return from_trouble(trouble);
