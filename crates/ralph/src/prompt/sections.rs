@@ -97,11 +97,14 @@ pub(super) fn feedback(context: &PromptContext<'_>) -> String {
 }
 
 pub(super) fn gates(context: &PromptContext<'_>) -> String {
-    let commands =
-        context.gates.iter().take(GATES).map(|gate| &gate.command).chain(context.story.commands.iter().take(GATES));
+    let commands = context.gates.iter().take(GATES).map(|gate| &gate.command);
     let mut list = String::new();
-    for command in commands {
-        list.push_str(&format!("- `{}`\n", clip(&line(command), 500, false).replace(['`', '\n'], " ")));
+    // A caller may have put the story's own commands among the gates already.
+    for command in commands.chain(context.story.commands.iter().take(GATES)) {
+        let item = format!("- `{}`\n", clip(&line(command), 500, false).replace(['`', '\n'], " "));
+        if !list.contains(&item) {
+            list.push_str(&item);
+        }
     }
     if list.is_empty() {
         return String::new();

@@ -261,6 +261,22 @@ fn a_takeover_of_git_is_refused() {
 }
 
 #[test]
+fn a_submodule_is_refused() {
+    let change = |old_mode, new_mode, status| Change { path: "vendor/x".into(), status, old_mode, new_mode };
+    for (change, refused) in [
+        (change(0, Change::SUBMODULE, ChangeStatus::Added), true),
+        (change(Change::SUBMODULE, Change::SUBMODULE, ChangeStatus::Modified), true),
+        (change(0o100_644, Change::SUBMODULE, ChangeStatus::TypeChanged), true),
+        (change(Change::SUBMODULE, 0, ChangeStatus::Removed), false),
+        (change(0, 0o100_644, ChangeStatus::Added), false),
+    ] {
+        let none = Snapshot::default();
+        let found = inspect(&[Edit::from(&change)], &[], &ControlFiles::default(), &none, &none).unwrap();
+        assert_eq!(found.refused.is_some(), refused, "{change:?}");
+    }
+}
+
+#[test]
 fn a_flood_of_changes_stays_bounded() {
     let paths: Vec<String> = (0..500).map(|number| format!("tests/{number}\u{1b}.py")).collect();
     let files: Vec<_> = paths.iter().map(|path| (path.as_str(), Some("a"), None)).collect();
