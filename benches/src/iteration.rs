@@ -25,9 +25,14 @@ pub async fn run() -> Result<()> {
     git.clone_source(&source.display().to_string(), &bare).await?;
     println!("{:<44} {:>12.1} ms", "clone of the source, once per run", begun.elapsed().as_secs_f64() * 1000.0);
     let base = git.resolve(&bare, "HEAD").await?;
-    let engine =
-        cove_engines::native::engine(&dir.path().join("state"), InstanceId::new(), HelperProgram::current()?)?;
-    let parts = ["checkout for the agent", "sandbox of the agent", "work taken out", "checkout for the checks", "sandbox of the checks"];
+    let engine = cove_engines::native::engine(&dir.path().join("state"), InstanceId::new(), HelperProgram::current()?)?;
+    let parts = [
+        "checkout for the agent",
+        "sandbox of the agent",
+        "work taken out",
+        "checkout for the checks",
+        "sandbox of the checks",
+    ];
     let mut series: Vec<Series> = parts.iter().map(|_| Series::default()).collect();
     let mut whole = Series::default();
     for round in 0..ROUNDS {
@@ -89,7 +94,8 @@ fn repository(at: &Path) -> Result<()> {
         std::fs::write(dir.join(format!("file-{number}.txt")), text).context(ErrorKind::Internal, failed)?;
     }
     let identity = ["-c", "user.name=Bench", "-c", "user.email=bench@example.com"];
-    for arguments in [&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "--message", "chore: begin"]] {
+    for arguments in [&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "--message", "chore: begin"]]
+    {
         let mut git = Command::new("git");
         git.current_dir(at).args(identity).args(arguments).stdout(Stdio::null());
         let status = git.status().context(ErrorKind::Internal, failed)?;

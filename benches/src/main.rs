@@ -25,7 +25,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(async {
+    let outcome: Result<()> = runtime.block_on(async {
         if wanted("sandbox") {
             sandbox::run().await?;
         }
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         if wanted("memory") {
             memory::run()?;
         }
-        Result::Ok(())
+        Ok(())
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

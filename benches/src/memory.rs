@@ -36,7 +36,9 @@ impl World {
             let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).into_owned();
-            if id != daemon && (line.contains(&needle) || line.contains("cove-guest") || line.contains("/run/cove/guest")) {
+            if id != daemon
+                && (line.contains(&needle) || line.contains("cove-guest") || line.contains("/run/cove/guest"))
+            {
                 others += proportional(&entry.path());
             }
         }

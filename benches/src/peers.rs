@@ -14,9 +14,8 @@ pub fn root(at: &Path) -> Result<PathBuf> {
         std::fs::create_dir_all(root.join(dir)).context(ErrorKind::Internal, "The root cannot be made")?;
     }
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|p| Path::new(p).exists());
-    let busybox = busybox.ok_or_else(|| {
-        cove_core::Error::not_found("There is no busybox").next("Install the package busybox-static")
-    })?;
+    let busybox = busybox
+        .ok_or_else(|| cove_core::Error::not_found("There is no busybox").next("Install the package busybox-static"))?;
     std::fs::copy(busybox, root.join("bin/busybox")).context(ErrorKind::Internal, "busybox cannot be copied")?;
     for name in ["sh", "true"] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(name))

@@ -26,8 +26,7 @@ pub async fn run() -> Result<()> {
     println!("\n## Sandbox: create, exec true, remove");
     let dir = tempfile::tempdir().context(ErrorKind::Internal, "No temporary directory")?;
     let root = peers::root(dir.path())?;
-    let engine =
-        cove_engines::native::engine(&dir.path().join("state"), InstanceId::new(), HelperProgram::current()?)?;
+    let engine = cove_engines::native::engine(&dir.path().join("state"), InstanceId::new(), HelperProgram::current()?)?;
     let spec = SandboxSpec::new(Root::Directory(root.clone()));
     let host = SandboxSpec::new(Root::Host);
     let peers = peers::available(dir.path(), &root)?;
