@@ -28,8 +28,7 @@ impl Launcher for Direct {
     fn launch(&self, place: &Place, spec: &SandboxSpec, guest_channel: OwnedFd) -> Result<Box<dyn Launched>> {
         let (home, work) = (place.dir.join("home"), place.dir.join("work"));
         for dir in [&home, &work] {
-            std::fs::create_dir_all(dir)
-                .context(ErrorKind::NotStarted, format!("{} cannot be made", dir.display()))?;
+            std::fs::create_dir_all(dir).context(ErrorKind::NotStarted, format!("{} cannot be made", dir.display()))?;
         }
         for mount in &spec.mounts {
             std::fs::metadata(&mount.source).context(

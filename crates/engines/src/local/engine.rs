@@ -147,7 +147,10 @@ impl<K: Kind> Shared<K> {
         for other in self.ids()? {
             let Ok(info) = self.inspect(&other) else { continue };
             if info.name == name && matches!(info.state, SandboxState::Creating | SandboxState::Running) {
-                return Err(Error::new(ErrorKind::Conflict, format!("The sandbox {other} has the name {name:?} already")));
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("The sandbox {other} has the name {name:?} already"),
+                ));
             }
         }
         let plan = Plan {
@@ -216,9 +219,8 @@ impl<K: Kind> Shared<K> {
                 if let Some(pid) = dir.supervisor() {
                     kill(pid);
                 }
-                await_lock(&dir, LEAVING)?.ok_or_else(|| {
-                    Error::new(ErrorKind::Timeout, format!("The supervisor of {id} cannot be ended"))
-                })?
+                await_lock(&dir, LEAVING)?
+                    .ok_or_else(|| Error::new(ErrorKind::Timeout, format!("The supervisor of {id} cannot be ended")))?
             }
         };
         self.kind.remains().clear(&self.place(id))?;

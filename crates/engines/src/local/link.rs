@@ -33,7 +33,9 @@ pub async fn request(dir: &Path, request: &Request) -> Result<Option<UnixStream>
     });
     match said.await {
         Ok(stream) => stream.context(ErrorKind::Interrupted, "The supervisor hung up"),
-        Err(_) => Err(Error::new(ErrorKind::Timeout, "The supervisor does not listen").with("directory", dir.display())),
+        Err(_) => {
+            Err(Error::new(ErrorKind::Timeout, "The supervisor does not listen").with("directory", dir.display()))
+        }
     }
 }
 
@@ -49,7 +51,9 @@ pub async fn call(dir: &Path, what: &Request, limit: Duration) -> Result<Option<
         },
         Ok(Ok(_)) => Err(Error::internal("The supervisor's reply is not one")),
         Ok(Err(_)) => Ok(None),
-        Err(_) => Err(Error::new(ErrorKind::Timeout, "The supervisor does not answer").with("directory", dir.display())),
+        Err(_) => {
+            Err(Error::new(ErrorKind::Timeout, "The supervisor does not answer").with("directory", dir.display()))
+        }
     }
 }
 

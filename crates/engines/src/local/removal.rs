@@ -39,9 +39,7 @@ fn mount_below(mountinfo: &str, dir: &Path) -> Option<String> {
     mountinfo
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
-        .map(|point| {
-            point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
-        })
+        .map(|point| point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"))
         .find(|point| Path::new(point).starts_with(dir))
 }
 

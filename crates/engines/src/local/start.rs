@@ -61,8 +61,9 @@ pub async fn start(helper: &HelperProgram, dir: &Directory, lock: OwnedFd) -> Re
         Ok(Ok(_)) => match serde_json::from_slice(&answer) {
             Ok(Reply::Done) => Ok(()),
             Ok(Reply::Fault(fault)) => Err(fault.into()),
-            _ => Err(Error::new(ErrorKind::NotStarted, "The supervisor ended without an answer")
-                .with("log", tail(dir))),
+            _ => {
+                Err(Error::new(ErrorKind::NotStarted, "The supervisor ended without an answer").with("log", tail(dir)))
+            }
         },
     }
 }

@@ -42,9 +42,8 @@ pub struct Built {
 pub fn build(dir: &Directory, events: SyncSender<Event>) -> Result<(Built, SandboxInfo)> {
     let plan = dir.read_plan()?;
     dir.note_supervisor(std::process::id())?;
-    let launcher = super::launcher(plan.engine).ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, format!("The engine {} has no supervisor", plan.engine))
-    })?;
+    let launcher = super::launcher(plan.engine)
+        .ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("The engine {} has no supervisor", plan.engine)))?;
     let place = Place {
         id: plan.id.clone(),
         dir: dir.0.clone(),
@@ -61,8 +60,7 @@ pub fn build(dir: &Directory, events: SyncSender<Event>) -> Result<(Built, Sandb
         Ok((attestation, environment)) => {
             let writable = launched.writable(&plan.spec);
             let sandbox = Arc::new(Sandbox::new(plan, launched, environment, mine, events, wake));
-            finish(dir, &sandbox, attestation, writable)
-                .inspect_err(|_| undo(&mut **table::lock(&sandbox.launched)))
+            finish(dir, &sandbox, attestation, writable).inspect_err(|_| undo(&mut **table::lock(&sandbox.launched)))
         }
         Err(error) => {
             undo(&mut *launched);
@@ -107,11 +105,7 @@ fn finish(
     Ok((Built { sandbox: Arc::clone(sandbox), listener }, info))
 }
 
-fn prove(
-    plan: &Plan,
-    launched: &dyn Launched,
-    channel: &Channel,
-) -> Result<(Attestation, BTreeMap<String, String>)> {
+fn prove(plan: &Plan, launched: &dyn Launched, channel: &Channel) -> Result<(Attestation, BTreeMap<String, String>)> {
     let spec = &plan.spec;
     let Notice::Ready = answer(channel, "starting the guest")? else {
         return Err(not_started("starting the guest", "its first word is another"));

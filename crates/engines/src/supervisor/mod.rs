@@ -44,8 +44,8 @@ impl HelperProgram {
     /// `Internal` when the path of the running program is unknown.
     pub fn current() -> cove_core::Result<Self> {
         use cove_core::error::{Context, ErrorKind};
-        let path = std::env::current_exe()
-            .context(ErrorKind::Internal, "The path of the running program cannot be found")?;
+        let path =
+            std::env::current_exe().context(ErrorKind::Internal, "The path of the running program cannot be found")?;
         Ok(Self(vec![path.to_string_lossy().into_owned(), SUBCOMMAND.to_owned()]))
     }
 }
@@ -57,12 +57,17 @@ pub fn helper_main() {
     if arguments.next().is_some_and(|argument| argument == SUBCOMMAND)
         && let Some(dir) = arguments.next()
     {
+        if dir == crate::native::probe::ARGUMENT {
+            let rest: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
+            crate::native::probe::main(&rest);
+        }
         process::main(PathBuf::from(dir));
     }
 }
 
 fn launcher(kind: EngineKind) -> Option<Box<dyn Launcher>> {
     match kind {
+        EngineKind::Native => Some(crate::native::launcher()),
         EngineKind::Direct => Some(crate::direct::launcher()),
         _ => None,
     }

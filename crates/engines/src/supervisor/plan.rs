@@ -69,7 +69,8 @@ impl Directory {
     /// Takes the lock that tells a living supervisor from a dead one; `None` when it is held. The
     /// lock belongs to the open file: it passes to a child with the descriptor.
     pub fn lock(&self) -> Result<Option<OwnedFd>> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.lock_path());
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.lock_path());
         let file = match file {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -400,7 +400,8 @@ impl<'a> Pump<'a> {
             source(&self.sources[1]),
         ];
         let afterglow = self.exit.as_ref().map(|(_, at)| *at + AFTERGLOW).filter(|at| *at > Instant::now());
-        let waiting = if self.exit.is_some() { afterglow } else { self.cut.as_ref().map(|(_, at)| *at).or(self.deadline) };
+        let waiting =
+            if self.exit.is_some() { afterglow } else { self.cut.as_ref().map(|(_, at)| *at).or(self.deadline) };
         system::poll(&mut fds, if self.more { Some(Instant::now()) } else { waiting });
         if fds[2].revents & libc::POLLERR != 0 {
             self.refuse_stdin();
