@@ -24,6 +24,8 @@ mod streams;
 mod system;
 mod table;
 
+pub(crate) use system::reap;
+
 use std::path::PathBuf;
 
 use cove_core::EngineKind;

@@ -97,7 +97,7 @@ impl Directory {
         let text = fs::read_to_string(self.lock_path()).ok()?;
         let (pid, started) = text.trim().split_once(' ')?;
         let pid = pid.parse().ok()?;
-        (start_time(pid)? == started.parse().ok()?).then_some(pid)
+        (start_time(pid)? == started.parse::<u64>().ok()?).then_some(pid)
     }
 
     /// Reads `spec.json`.

@@ -55,12 +55,20 @@ impl Source {
 }
 
 /// How the conversation ended.
-#[derive(Debug)]
 pub enum End {
     /// The process ended and the client knows.
     Delivered(ExitStatus),
     /// The client left first.
     Left,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Delivered(status) => write!(f, "ended with {} ({:?})", status.code, status.reason),
+            Self::Left => f.write_str("left by its client"),
+        }
+    }
 }
 
 /// One exec's streams.

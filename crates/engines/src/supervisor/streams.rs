@@ -64,7 +64,7 @@ pub fn exec(client: &mut UnixStream, sandbox: &Arc<Sandbox>, spec: &ExecSpec) ->
         pump.failed(code, &format!("cove: {message}\n"));
     }
     let end = pump.run();
-    eprintln!("exec {} {:?}: {end:?}", job.id, spec.argv.first().map(String::as_str).unwrap_or_default());
+    eprintln!("exec {} {:?}: {end}", job.id, spec.argv.first().map(String::as_str).unwrap_or_default());
     Ok(())
 }
 
