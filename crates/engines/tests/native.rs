@@ -16,6 +16,7 @@ mod real {
     use cove_core::{Control, Engine, ErrorKind, ExecSpec, InstanceId, Mount, Root, SandboxId, SandboxState};
     use libtest_mimic::Trial;
 
+    use super::setups::suite::suite;
     use super::setups::{Native, Outcome, Setup, wait};
 
     pub fn trials(setup: Setup) -> Vec<Trial> {
@@ -44,6 +45,7 @@ mod real {
                 let native = Arc::clone(&native);
                 Trial::test(format!("{}::{name}", setup.name()), move || body(&native, setup))
             })
+            .chain(suite(setup))
             .collect()
     }
 

@@ -4,6 +4,8 @@
 #![allow(unsafe_code, reason = "a test changes its user and asks for its ids")]
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod suite;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
