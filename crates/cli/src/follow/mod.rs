@@ -1,0 +1,11 @@
+//! Following a run: facts in, a picture or plain lines out.
+
+mod live;
+mod plain;
+mod screen;
+mod view;
+
+pub use live::render;
+pub use plain::{Lines, describe};
+pub use screen::Screen;
+pub use view::{StoryLine, View};
