@@ -1,0 +1,23 @@
+//! A world for the `cove` binary: directories, a user and a clean environment of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
+mod process;
+mod repository;
+mod server;
+mod world;
+
+pub use process::{Finished, wait_until};
+pub use repository::Repository;
+pub use server::GitServer;
+pub use world::{Account, World};
+
+/// Prints by name what is not run, and why.
+pub fn skip(what: &str, why: &str) {
+    println!("SKIP {what}: {why}");
+}
