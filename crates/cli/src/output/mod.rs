@@ -16,7 +16,8 @@ pub use clean::{clean_block, clean_line, fit, width};
 pub use fields::{Fields, fields_of};
 pub use problem::{print_error, problem};
 pub use style::{ColorChoice, Paint, Style};
-pub use table::Column;
+pub use table::{Column, text};
+pub use yaml::write as to_yaml;
 
 /// How data is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -121,6 +122,12 @@ impl Printer {
         if !self.quiet {
             line_to_stderr(text);
         }
+    }
+
+    /// Asks on stderr, without a line's end.
+    pub fn ask(&self, text: &str) {
+        let mut out = io::stderr().lock();
+        let _ = write!(out, "{text}").and_then(|()| out.flush());
     }
 
     /// Warns on stderr.

@@ -1,11 +1,12 @@
 //! Errors: three lines for people, a problem document (RFC 9457) for machines.
 
-use cove_core::{Error, ErrorKind};
-use serde_json::{Value, json};
+use cove_api::Problem;
+use cove_core::Error;
+use serde_json::Value;
 
 use super::clean::clean_line;
 use super::style::Paint;
-use super::{Printer, line_to_stderr};
+use super::{Printer, json, line_to_stderr};
 
 /// Prints what happened, why, and what to do next.
 pub fn print_error(printer: &Printer, error: &Error) {
@@ -24,33 +25,9 @@ pub fn print_error(printer: &Printer, error: &Error) {
     }
 }
 
-/// The problem document of an error.
+/// The problem document of an error, with the exit code that goes with it.
 pub fn problem(error: &Error) -> Value {
-    let kind = error.kind();
-    json!({
-        "type": format!("urn:cove:problem:{}", kind.code()),
-        "title": error.message(),
-        "status": status(kind),
-        "detail": error.chain().join(": "),
-        "code": kind.code(),
-        "next": error.next_step(),
-        "retryable": kind.retryable(),
-        "exitCode": kind.exit_code(),
-    })
-}
-
-fn status(kind: ErrorKind) -> u16 {
-    match kind {
-        ErrorKind::Invalid => 400,
-        ErrorKind::NotFound => 404,
-        ErrorKind::Conflict => 409,
-        ErrorKind::Denied => 401,
-        ErrorKind::Refused => 403,
-        ErrorKind::Unsupported => 422,
-        ErrorKind::Unavailable => 503,
-        ErrorKind::Timeout => 504,
-        ErrorKind::Exhausted => 429,
-        ErrorKind::NotStarted | ErrorKind::Interrupted => 502,
-        ErrorKind::Internal => 500,
-    }
+    let mut out = json(&Problem::from(error));
+    out["exitCode"] = error.kind().exit_code().into();
+    out
 }
