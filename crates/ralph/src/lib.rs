@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The PRD loop: reads a PRD, picks a story, has an agent try it in a sandbox, judges the result with
+//! gates of its own and moves the run's branch.
+//!
+//! The pure parts come first: formats ([`prd`], [`progress`]), what the agent is told ([`prompt`]),
+//! what is checked ([`gates`]) and what makes a diff suspicious ([`tamper`], [`token`]).
+
+pub mod gates;
+pub mod prd;
+pub mod progress;
+pub mod prompt;
+pub mod tamper;
+pub mod token;

@@ -1,0 +1,272 @@
+use super::*;
+use crate::gates::{Snapshot, scripts_of};
+
+/// A diff told as (path, before, after).
+type Files<'a> = &'a [(&'a str, Option<&'a str>, Option<&'a str>)];
+
+fn look(files: Files<'_>, gates: &[&str]) -> Tamper {
+    let side = |pick: fn(&(&str, Option<&str>, Option<&str>)) -> Option<String>| -> Snapshot {
+        files.iter().filter_map(|file| pick(file).map(|text| (file.0.to_owned(), text))).collect()
+    };
+    let (before, after) = (side(|f| f.1.map(str::to_owned)), side(|f| f.2.map(str::to_owned)));
+    let edits: Vec<Edit> = files
+        .iter()
+        .map(|(path, before, after)| Edit {
+            path: (*path).to_owned(),
+            kind: match (before, after) {
+                (None, _) => EditKind::Added,
+                (_, None) => EditKind::Deleted,
+                _ => EditKind::Modified,
+            },
+        })
+        .collect();
+    let keep = wanted(&edits);
+    let cut = |tree: Snapshot| Snapshot {
+        contents: tree.contents.into_iter().filter(|(path, _)| keep.contains(path)).collect(),
+        files: tree.files,
+    };
+    let gates: Vec<GateSpec> = gates
+        .iter()
+        .map(|command| GateSpec {
+            name: (*command).into(),
+            command: (*command).into(),
+            timeout_seconds: 1,
+            protects: scripts_of(command),
+        })
+        .collect();
+    let control = ControlFiles { prd: Some("docs/plan.md".into()), progress: None };
+    inspect(&edits, &gates, &control, &cut(before), &cut(after)).unwrap()
+}
+
+#[test]
+fn each_trick_is_seen() {
+    let some = Some;
+    // (what, diff, gates, a flag holds, protected)
+    let rows: &[(&str, Files<'_>, &[&str], &str, &[&str])] = &[
+        (
+            "ordinary work",
+            &[("src/lib.rs", some("a"), some("b")), ("README.md", None, some("x"))],
+            &["cargo test"],
+            "",
+            &[],
+        ),
+        ("a new test", &[("tests/new.rs", None, some("#[test] fn x() {}"))], &["cargo test"], "", &[]),
+        ("a new source file with tests", &[("src/new.rs", None, some("#[test] fn x() {}"))], &["cargo test"], "", &[]),
+        (
+            "a test is deleted",
+            &[("tests/a.rs", some("#[test]"), None)],
+            &["cargo test"],
+            "was deleted",
+            &["tests/a.rs"],
+        ),
+        (
+            "a test is changed",
+            &[("tests/a.py", some("assert 1 == 2\n"), some("assert True\n"))],
+            &[],
+            "was changed",
+            &["tests/a.py"],
+        ),
+        ("a test is longer", &[("tests/a.py", some("a\nb\n"), some("a\nx\nb\n"))], &[], "only added", &["tests/a.py"]),
+        (
+            "a check script is changed",
+            &[("check.sh", some("run"), some("exit 0"))],
+            &["sh check.sh"],
+            "own file",
+            &["check.sh"],
+        ),
+        (
+            "a check script is added over a fallback",
+            &[("check.sh", None, some("exit 0"))],
+            &["./check.sh || make test"],
+            "own file",
+            &["check.sh"],
+        ),
+        ("another script", &[("deploy.sh", some("run"), some("exit 0"))], &["sh check.sh"], "", &[]),
+        (
+            "conftest appears",
+            &[("conftest.py", None, some("collect_ignore"))],
+            &[],
+            "test configuration",
+            &["conftest.py"],
+        ),
+        (
+            "GNUmakefile appears",
+            &[("GNUmakefile", None, some("test:\n\ttrue"))],
+            &["make test"],
+            "test configuration",
+            &["GNUmakefile"],
+        ),
+        (
+            "cargo runner",
+            &[(".cargo/config.toml", None, some("[target]"))],
+            &["cargo test"],
+            "test configuration",
+            &[".cargo/config.toml"],
+        ),
+        ("unittest is shadowed", &[("unittest.py", None, some(""))], &[], "test configuration", &["unittest.py"]),
+        ("jest config", &[("jest.config.js", some("a"), some("b"))], &[], "test configuration", &["jest.config.js"]),
+        (
+            "snapshot rewritten",
+            &[("src/__snapshots__/a.snap", some("a"), some("b"))],
+            &[],
+            "recorded test output",
+            &["src/__snapshots__/a.snap"],
+        ),
+        (
+            "test script",
+            &[("package.json", some(r#"{"scripts":{"test":"jest"}}"#), some(r#"{"scripts":{"test":"true"}}"#))],
+            &["npm test"],
+            "scripts.test",
+            &["package.json"],
+        ),
+        (
+            "jest in package.json",
+            &[("package.json", some("{}"), some(r#"{"jest":{"testPathIgnorePatterns":["x"]}}"#))],
+            &[],
+            "jest",
+            &["package.json"],
+        ),
+        (
+            "version only",
+            &[("package.json", some(r#"{"version":"1"}"#), some(r#"{"version":"2"}"#))],
+            &["npm test"],
+            "",
+            &[],
+        ),
+        (
+            "a dependency with its lock",
+            &[
+                ("package.json", some("{}"), some(r#"{"dependencies":{"a":"1"}}"#)),
+                ("package-lock.json", some("{}"), some("{ }")),
+            ],
+            &["npm test"],
+            "dependencies in",
+            &[],
+        ),
+        (
+            "a lock alone",
+            &[("package-lock.json", some("{}"), some("{ }"))],
+            &["npm test"],
+            "lock file",
+            &["package-lock.json"],
+        ),
+        (
+            "cargo test = false",
+            &[("Cargo.toml", some("[lib]\n"), some("[lib]\ntest = false\n"))],
+            &["cargo test"],
+            "test configuration",
+            &["Cargo.toml"],
+        ),
+        (
+            "cargo dependency",
+            &[("Cargo.toml", some("[dependencies]\n"), some("[dependencies]\na='1'\n"))],
+            &["cargo test"],
+            "dependencies in",
+            &[],
+        ),
+        (
+            "pytest options",
+            &[("pyproject.toml", some("[tool.pytest]\n"), some("[tool.pytest]\naddopts='--co'\n"))],
+            &[],
+            "tool.pytest",
+            &["pyproject.toml"],
+        ),
+        ("manifest broken", &[("Cargo.toml", some(""), some("[["))], &[], "cannot be compared", &["Cargo.toml"]),
+        (
+            "ignored",
+            &[("src/a.rs", some("#[test] fn a(){}"), some("#[test] #[ignore] fn a(){}"))],
+            &[],
+            "are skipped",
+            &[],
+        ),
+        (
+            "tests gone from source",
+            &[("src/a.rs", some("#[test] #[test]"), some("#[test]"))],
+            &[],
+            "removed from `src/a.rs` (2 before, 1 now)",
+            &[],
+        ),
+        ("only one", &[("a.test.js", some("it(1)"), some("it.only(1)"))], &[], "are skipped", &["a.test.js"]),
+        (
+            "exits early",
+            &[("src/a.rs", some("#[test]"), some("#[test] std::process::exit(0)"))],
+            &[],
+            "ends the program early",
+            &[],
+        ),
+        ("a new test is skipped", &[("tests/b.py", None, some("@unittest.skip\ndef test_x"))], &[], "new tests", &[]),
+        ("CI", &[(".github/workflows/ci.yml", some("a"), some("b"))], &[], "CI file", &[]),
+        (
+            "attributes without a driver",
+            &[(".gitattributes", None, some("* text=auto\n*.md diff=markdown\n*.lock -diff\n"))],
+            &[],
+            "`.gitattributes` was added",
+            &[],
+        ),
+        ("modules removed", &[(".gitmodules", some("[submodule \"a\"]\nurl = x\n"), None)], &[], "was deleted", &[]),
+    ];
+    for (name, files, gates, flag, protected) in rows {
+        let found = look(files, gates);
+        assert_eq!(found.protected, *protected, "{name}: {found:?}");
+        assert_eq!(found.refused, None, "{name}");
+        assert!(found.dropped.is_empty(), "{name}");
+        match *flag {
+            "" => assert!(found.flags.is_empty(), "{name}: {found:?}"),
+            flag => assert!(found.flags.iter().any(|text| text.contains(flag)), "{name}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_runners_files_are_dropped_and_nothing_else() {
+    for (path, dropped) in [
+        ("prd.json", true),
+        ("progress.txt", true),
+        ("scripts/ralph/prd.json", true),
+        ("docs/plan.md", true),
+        ("docs/prd.json", false),
+        ("src/progress.txt", false),
+    ] {
+        let found = look(&[(path, Some("a"), Some("b"))], &[]);
+        assert_eq!(found.dropped.len(), usize::from(dropped), "{path}");
+        assert_eq!(found.flags.len(), usize::from(dropped), "{path}");
+        assert_eq!(found.refused, None, "{path}");
+    }
+}
+
+#[test]
+fn a_takeover_of_git_is_refused() {
+    let rows: &[Files<'_>] = &[
+        &[(".gitmodules", None, Some("[submodule \"a\"]\n\tpath = a\n\turl = https://evil.example\n"))],
+        &[(".gitmodules", Some("[submodule \"a\"]\nurl = x\n"), Some("[submodule \"a\"]\nurl = y\n"))],
+        &[(".gitattributes", None, Some("* filter=x\n"))],
+        &[("sub/.gitattributes", Some("a text\n"), Some("a text\nb merge=own\n"))],
+        &[(".gitattributes", None, Some("[attr]x filter=y\n"))],
+        &[(".gitattributes", None, Some("* diff=mine\n"))],
+        &[(".git/hooks/pre-commit", None, Some("x"))],
+        &[("a/.GIT/config", None, Some("x"))],
+        &[("git~1/config", None, Some("x"))],
+        &[(".git\u{200c}/config", None, Some("x"))],
+        &[(".git./config", None, Some("x"))],
+    ];
+    for files in rows {
+        assert!(look(files, &[]).refused.is_some(), "{files:?}");
+    }
+    assert!(look(&[(".gitignore", None, Some("x")), (".github/x.md", None, Some("y"))], &[]).refused.is_none());
+}
+
+#[test]
+fn a_flood_of_changes_stays_bounded() {
+    let paths: Vec<String> = (0..500).map(|number| format!("tests/{number}\u{1b}.py")).collect();
+    let files: Vec<_> = paths.iter().map(|path| (path.as_str(), Some("a"), None)).collect();
+    let found = look(&files, &[]);
+    assert_eq!((found.flags.len(), found.protected.len()), (FLAGS_BOUND, 500));
+    assert!(found.flags.iter().all(|flag| !flag.chars().any(char::is_control)));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_diff_is_judged(path in "(\\.git|modules|attributes|/|tests|a\\.py|package\\.json|é|~1){0,6}", old in ".{0,80}", new in ".{0,80}") {
+        let _ = look(&[(path.as_str(), Some(old.as_str()), Some(new.as_str()))], &["cargo test"]);
+    }
+}
