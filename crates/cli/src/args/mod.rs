@@ -85,6 +85,9 @@ pub enum Command {
     /// Settings: get, list, explain, validate, schema
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// The background daemon: start, stop, restart, status
+    #[command(subcommand)]
+    Daemon(DaemonCommand),
     /// Check this machine: kernel, engines, agents, space
     Doctor,
     /// See it work: a small repository, a scripted agent, no key and no account
@@ -106,6 +109,19 @@ pub enum Command {
         /// A command, or exit-codes, environment, formatting
         topic: Vec<String>,
     },
+}
+
+/// Commands on the daemon.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum DaemonCommand {
+    /// Start it, unless it runs
+    Start,
+    /// End it; unfinished runs go on with the next one
+    Stop,
+    /// End it and start this version
+    Restart,
+    /// Whether it runs, and where
+    Status,
 }
 
 /// Shells with completions.

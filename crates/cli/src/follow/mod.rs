@@ -6,6 +6,6 @@ mod screen;
 mod view;
 
 pub use live::render;
-pub use plain::{Lines, describe};
+pub use plain::{Lines, status as gate_status};
 pub use screen::Screen;
-pub use view::{StoryLine, View};
+pub use view::View;

@@ -144,7 +144,8 @@ pub fn line_to_stderr(text: &str) {
 
 const CLOSED: &str = "standard output was closed";
 
-fn closed_pipe() -> Error {
+/// The reader of stdout went away; see [`is_closed_pipe`].
+pub fn closed_pipe() -> Error {
     Error::new(cove_core::ErrorKind::Interrupted, CLOSED)
 }
 
