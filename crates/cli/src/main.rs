@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod context;
 mod daemon;
+mod demo;
 mod follow;
 mod kinds;
 mod output;

@@ -159,6 +159,12 @@ pub struct ServeArgs {
     /// End after this time without work; never when absent
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub idle_exit: Option<Duration>,
+    /// Listen on this TCP address too; clients show a token
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Name by which clients may address it, beside localhost and IP addresses; repeatable
+    #[arg(long, value_name = "NAME", requires = "listen")]
+    pub host: Vec<String>,
     /// Become independent of the terminal first
     #[arg(long, hide = true)]
     pub detached: bool,
