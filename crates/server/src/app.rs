@@ -1,0 +1,109 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+
+use cove_control::{Sandboxes, find};
+use cove_core::{Error, Records, Result, RunId, RunRecord, SandboxId};
+use cove_stores::Store;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::activity::Activity;
+use crate::idempotency::Keys;
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::port::Runs;
+use crate::token::Expected;
+
+/// Requests worked on at once, streams left out.
+const AT_ONCE: usize = 128;
+
+/// Runs looked at when one is named by less than its id, and for counts.
+pub(crate) const ALL_RUNS: usize = 100_000;
+
+/// Shared by all handlers.
+pub(crate) type Shared = Arc<App>;
+
+pub(crate) struct App {
+    pub(crate) options: Options,
+    pub(crate) records: Arc<Store>,
+    pub(crate) sandboxes: Sandboxes,
+    pub(crate) runs: Arc<dyn Runs>,
+    pub(crate) metrics: Metrics,
+    pub(crate) activity: Activity,
+    pub(crate) keys: Keys,
+    pub(crate) token: Option<Expected>,
+    pub(crate) started_at: Timestamp,
+    /// Places for requests that are worked on.
+    pub(crate) places: Semaphore,
+    /// Ends streams and connections.
+    pub(crate) stop: CancellationToken,
+    /// Changes that go on when their client leaves, and sockets that were handed over.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl App {
+    pub(crate) fn new(
+        options: Options,
+        records: Arc<Store>,
+        sandboxes: Sandboxes,
+        runs: Arc<dyn Runs>,
+        stop: CancellationToken,
+    ) -> Result<Shared> {
+        let token = options.tcp.as_ref().map(|tcp| Expected::new(&tcp.token)).transpose()?;
+        Ok(Arc::new(Self {
+            options,
+            records,
+            sandboxes,
+            runs,
+            metrics: Metrics::default(),
+            activity: Activity::new(),
+            keys: Keys::default(),
+            token,
+            started_at: Timestamp::now(),
+            places: Semaphore::new(AT_ONCE),
+            stop,
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// The run that a person means.
+    pub(crate) async fn find_run(&self, text: &str) -> Result<RunRecord> {
+        match text.parse::<RunId>() {
+            Ok(id) => self.records.run(&id).await,
+            Err(_) => find(&self.records.runs(ALL_RUNS).await?, text).cloned(),
+        }
+    }
+
+    /// Works to the end even when the client leaves in the middle.
+    pub(crate) async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let task = self.tasks.spawn(work);
+        task.await.unwrap_or_else(|e| Err(Error::internal("The request failed unexpectedly").because(e)))
+    }
+
+    /// Sandboxes that living runs work with.
+    pub(crate) async fn in_use(&self) -> Result<Vec<SandboxId>> {
+        let runs = self.records.runs(ALL_RUNS).await?;
+        let living = runs.into_iter().filter(|run| !run.phase.is_final());
+        Ok(living
+            .flat_map(|run| run.stories)
+            .filter_map(|story| story.current)
+            .flat_map(|attempt| attempt.sandboxes)
+            .collect())
+    }
+
+    /// Whether a run has something to do by itself; one that waits for a person has not.
+    pub(crate) async fn busy(&self) -> Result<bool> {
+        use cove_core::Phase::{Paused, WaitingInput};
+        Ok(self.records.runs(ALL_RUNS).await?.iter().any(|run| match run.phase {
+            WaitingInput => false,
+            Paused => run.resume_at.is_some(),
+            phase => !phase.is_final(),
+        }))
+    }
+}
