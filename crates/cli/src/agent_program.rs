@@ -68,7 +68,10 @@ pub fn look_up(program: &str, path: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(PathBuf::from(program)).filter(|file| file.is_absolute() && is_program(file));
     }
-    std::env::split_paths(path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(program)).find(|file| is_program(file))
+    std::env::split_paths(path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(program))
+        .find(|file| is_program(file))
 }
 
 fn is_program(file: &Path) -> bool {

@@ -33,9 +33,9 @@ impl Context {
     pub fn new(globals: &Globals) -> Result<Self> {
         let variables = variables();
         let directory = match &globals.directory {
-            Some(directory) => directory.canonicalize().map_err(|e| {
-                Error::not_found(format!("There is no directory {}", directory.display())).because(e)
-            })?,
+            Some(directory) => directory
+                .canonicalize()
+                .map_err(|e| Error::not_found(format!("There is no directory {}", directory.display())).because(e))?,
             None => std::env::current_dir().map_err(|e| {
                 Error::invalid("The current directory cannot be read").because(e).next("Change to another directory")
             })?,

@@ -112,10 +112,7 @@ pub fn settings() -> Kind {
 
 static SETTINGS: [Column; 3] = [
     column!("KEY", |item| (text(item, "key"), Some(Paint::Strong))),
-    column!("VALUE", |item| (
-        if item["value"].is_null() { "-".to_owned() } else { item["value"].to_string() },
-        None
-    )),
+    column!("VALUE", |item| (if item["value"].is_null() { "-".to_owned() } else { item["value"].to_string() }, None)),
     column!("ORIGIN", |item| {
         let origin = text(item, "origin");
         let paint = (origin == "default").then_some(Paint::Faint);

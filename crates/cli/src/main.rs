@@ -19,11 +19,10 @@ use cove_core::Error;
 
 use args::Cli;
 use context::Context;
-use output::{ColorChoice, Style};
 
 fn main() -> ExitCode {
     // The helper of a sandbox is this same program under another name; it must run before any thread.
-    cove_engines::helper_main();
+    // cove_engines::helper_main();
     let code = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(error) => refuse_arguments(&error),
@@ -83,9 +82,4 @@ fn refuse_arguments(error: &clap::Error) -> u8 {
 /// The definition of the command line, for completions.
 pub(crate) fn definition() -> clap::Command {
     Cli::command()
-}
-
-/// A style for what is written before there is a context.
-pub(crate) fn plain_style() -> Style {
-    Style::decide(ColorChoice::Auto, false, &std::env::vars().collect())
 }

@@ -126,7 +126,7 @@ pub enum DaemonCommand {
 
 /// Shells with completions.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-#[allow(missing_docs, reason = "names of shells")]
+#[allow(missing_docs, clippy::enum_variant_names, reason = "names of shells")]
 pub enum Shell {
     Bash,
     Zsh,

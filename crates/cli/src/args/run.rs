@@ -12,7 +12,9 @@ use super::duration;
 
 /// Work a PRD off.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "\
+#[command(
+    args_override_self = true,
+    after_help = "\
 Examples:
   cove run                                     prd.json of this repository with the agent of the settings
   cove run --agent codex --agent-env OPENAI_API_KEY --max-cost 5
@@ -21,7 +23,8 @@ Examples:
   cove run --dry-run                           what would be done, and with which settings
 
 The run goes on in a background daemon: Ctrl-C only detaches. Keys reach the agent only through
---agent-env. The exit code tells how the run ended; see cove help exit-codes.")]
+--agent-env. The exit code tells how the run ended; see cove help exit-codes."
+)]
 pub struct RunArgs {
     /// PRD file: prd.json or a Markdown checklist
     #[arg(value_name = "PRD", conflicts_with = "prd_flag")]

@@ -9,7 +9,7 @@ use cove_core::ledger::Verdict;
 use cove_core::quantity::format_duration;
 use cove_core::run::{AgentChoice, PrdSource, RunSpec};
 use cove_core::{Ending, Entry, Error, ErrorKind, Fact, Result, RunRecord};
-use cove_server::{Daemon, Options};
+use cove_server::Options;
 use cove_settings::{Policy, clamp};
 
 use super::following::{Following, Left, follow};
@@ -38,7 +38,7 @@ pub async fn run(context: &Context, args: &DemoArgs) -> Result<u8> {
     say("and once it breaks something, knocks at a foreign host, disables the check and claims to be done.\n");
     let mut spec = spec(&root, &files, args)?;
     clamp(&Policy::load(&context.paths)?, &mut spec)?;
-    let daemon = Daemon::start(Options::new(root.join("data"), root.join("s"), root.join("cache"))).await?;
+    let daemon = super::serve::start(Options::new(root.join("data"), root.join("s"), root.join("cache"))).await?;
     let client = Client::unix(daemon.socket());
     let outcome = story(context, &client, &spec).await;
     daemon.stop().await;
@@ -97,7 +97,9 @@ async fn story(context: &Context, client: &Client, spec: &RunSpec) -> Result<(Le
         ErrorKind::Unsupported | ErrorKind::Unavailable | ErrorKind::NotStarted => {
             let why = error.chain().join(": ");
             let next = error.next_step().unwrap_or("cove doctor shows what is missing and how to get it").to_owned();
-            Error::new(error.kind(), "The demonstration needs a sandbox that this machine cannot give").because(why).next(next)
+            Error::new(error.kind(), "The demonstration needs a sandbox that this machine cannot give")
+                .because(why)
+                .next(next)
         }
         _ => error,
     })?;
@@ -144,7 +146,8 @@ fn judge(context: &Context, record: &RunRecord, entries: &[Entry], diff: &[u8], 
         printer.say("Next: cd into a repository of yours, cove prd init, cove run");
         return Ok(0);
     }
-    Err(Error::internal("The demonstration did not show all it should").next("Run cove doctor, and report it with cove demo -o ndjson"))
+    Err(Error::internal("The demonstration did not show all it should")
+        .next("Run cove doctor, and report it with cove demo -o ndjson"))
 }
 
 fn expectations(record: &RunRecord, entries: &[Entry]) -> Vec<Shown> {

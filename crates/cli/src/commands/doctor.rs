@@ -29,8 +29,11 @@ pub async fn run(context: &Context) -> Result<u8> {
     let items: Vec<Value> = checks.iter().map(Check::row).collect();
     context.printer.list(&kinds::checks(), &items)?;
     if !usable {
-        return Err(cove_core::Error::new(cove_core::ErrorKind::Unavailable, "No engine can isolate an agent on this machine")
-            .next("Follow the remedies above; cove engine test shows each control"));
+        return Err(cove_core::Error::new(
+            cove_core::ErrorKind::Unavailable,
+            "No engine can isolate an agent on this machine",
+        )
+        .next("Follow the remedies above; cove engine test shows each control"));
     }
     Ok(0)
 }
@@ -83,7 +86,8 @@ fn host() -> Vec<Check> {
         Some(actions) if actions.contains("errno") => Check::ok("seccomp", "filters with errno"),
         _ => Check::missing("seccomp", "no filters", "Use a kernel with CONFIG_SECCOMP_FILTER"),
     });
-    let overlay = read("/proc/filesystems").is_some_and(|text| text.lines().any(|line| line.trim() == "nodev\toverlay"));
+    let overlay =
+        read("/proc/filesystems").is_some_and(|text| text.lines().any(|line| line.trim() == "nodev\toverlay"));
     out.push(if overlay {
         Check::ok("overlay", "file system known")
     } else {
@@ -108,7 +112,11 @@ fn namespaces(root: bool) -> Check {
     if off("/proc/sys/user/max_user_namespaces") {
         Check::missing(NAME, "user namespaces are switched off", "sysctl -w user.max_user_namespaces=15000, as root")
     } else if off("/proc/sys/kernel/unprivileged_userns_clone") {
-        Check::missing(NAME, "user namespaces are for root only", "sysctl -w kernel.unprivileged_userns_clone=1, as root")
+        Check::missing(
+            NAME,
+            "user namespaces are for root only",
+            "sysctl -w kernel.unprivileged_userns_clone=1, as root",
+        )
     } else if on("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") {
         Check::warning(
             NAME,
@@ -126,23 +134,37 @@ fn cgroups() -> Check {
     let own = read("/proc/self/cgroup").unwrap_or_default();
     match unified {
         Some(controllers) => {
-            let missing: Vec<&str> =
-                ["cpu", "memory", "pids"].into_iter().filter(|c| !controllers.split(' ').any(|word| word == *c)).collect();
+            let missing: Vec<&str> = ["cpu", "memory", "pids"]
+                .into_iter()
+                .filter(|c| !controllers.split(' ').any(|word| word == *c))
+                .collect();
             if missing.is_empty() {
                 Check::ok(NAME, "version 2 with cpu, memory, pids")
             } else {
-                Check::warning(NAME, format!("version 2 without {}", missing.join(", ")), "Limits of these kinds need --accept-missing")
+                Check::warning(
+                    NAME,
+                    format!("version 2 without {}", missing.join(", ")),
+                    "Limits of these kinds need --accept-missing",
+                )
             }
         }
-        None if own.lines().any(|line| line.contains(":memory:") || line.contains("memory")) => Check::ok(NAME, "version 1"),
-        None => Check::warning(NAME, "none mounted", "Mount cgroup2 at /sys/fs/cgroup; limits need --accept-missing without it"),
+        None if own.lines().any(|line| line.contains(":memory:") || line.contains("memory")) => {
+            Check::ok(NAME, "version 1")
+        }
+        None => Check::warning(
+            NAME,
+            "none mounted",
+            "Mount cgroup2 at /sys/fs/cgroup; limits need --accept-missing without it",
+        ),
     }
 }
 
 fn settings(context: &Context) -> Check {
     match context.settings() {
         Ok(resolved) if resolved.warnings.is_empty() => Check::ok("settings", "valid"),
-        Ok(resolved) => Check::warning("settings", resolved.warnings.join("; "), "cove config list shows each with its origin"),
+        Ok(resolved) => {
+            Check::warning("settings", resolved.warnings.join("; "), "cove config list shows each with its origin")
+        }
         Err(error) => Check::missing("settings", error.message(), error.next_step().unwrap_or("cove config validate")),
     }
 }
@@ -172,9 +194,11 @@ fn agents(context: &Context) -> Vec<Check> {
         let set: Vec<&str> =
             known.iter().copied().filter(|key| context.variables.get(*key).is_some_and(|v| !v.is_empty())).collect();
         out.push(match (set.as_slice(), known) {
-            ([], [first, ..]) => {
-                Check::warning(check, format!("{}, no key set", file.display()), format!("Set {first} and pass it with --agent-env {first}"))
-            }
+            ([], [first, ..]) => Check::warning(
+                check,
+                format!("{}, no key set", file.display()),
+                format!("Set {first} and pass it with --agent-env {first}"),
+            ),
             ([], []) => Check::ok(check, file.display().to_string()),
             (keys, _) => Check::ok(check, format!("{}, {} set", file.display(), keys.join(", "))),
         });
@@ -186,7 +210,7 @@ fn space(data: &Path) -> Check {
     let there = data.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
     match nix::sys::statvfs::statvfs(there) {
         Ok(stat) => {
-            let free = u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size()));
+            let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             let found = format!("{} free in {}", format_size(free), there.display());
             if free >= ROOM {
                 Check::ok("space", found)

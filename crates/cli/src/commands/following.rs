@@ -120,8 +120,7 @@ impl Shown {
     fn new(context: &Context, record: &RunRecord, how: Following) -> Self {
         let printer = &context.printer;
         let live = how.live && context.interactive && printer.format == Format::Table && !printer.quiet;
-        let lines =
-            Lines { style: printer.style, timestamps: how.timestamps, utc: printer.utc, agent: !live };
+        let lines = Lines { style: printer.style, timestamps: how.timestamps, utc: printer.utc, agent: !live };
         Self {
             view: View::new(record),
             lines,
@@ -244,7 +243,9 @@ pub fn report(context: &Context, name: &str, left: &Left, foreground: bool) {
             say(format!("Run {name} was interrupted\n  go on: cove runs resume {name}"));
         }
         Left::Signal(_) | Left::Timeout => {
-            say(format!("Run {name} goes on in the background\n  come back: cove logs -f {name}\n  end it:    cove runs stop {name}"));
+            say(format!(
+                "Run {name} goes on in the background\n  come back: cove logs -f {name}\n  end it:    cove runs stop {name}"
+            ));
         }
     }
 }

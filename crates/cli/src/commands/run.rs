@@ -179,14 +179,23 @@ fn text(prepared: &Prepared, gates: &[cove_core::run::GateSpec], order: &[&cove_
             };
             agent.hosts(&request).join(", ")
         })
-        .unwrap_or_default();
+        .ok()
+        .filter(|hosts| !hosts.is_empty())
+        .unwrap_or_else(|| "none of its own".to_owned());
     let limits = &spec.limits;
     let mut out = String::new();
     let mut line = |name: &str, value: String| out.push_str(&format!("{name:<12} {}\n", clean_line(&value)));
     line("repository", spec.repository.clone());
     line("base", prepared.base.clone().or_else(|| spec.base.clone()).unwrap_or_else(|| "HEAD".to_owned()));
     line("branch", branch(spec, &prepared.prd));
-    line("agent", [Some(spec.agent.name.clone()), spec.agent.model.clone()].into_iter().flatten().collect::<Vec<_>>().join(", model "));
+    line(
+        "agent",
+        [Some(spec.agent.name.clone()), spec.agent.model.clone()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", model "),
+    );
     if let Some(command) = &spec.agent.command {
         line("command", command.join(" "));
     }
@@ -208,7 +217,15 @@ fn text(prepared: &Prepared, gates: &[cove_core::run::GateSpec], order: &[&cove_
             limits.pids.unwrap_or_default()
         ),
     );
-    line("hosts", format!("agent {agent_hosts}; allowed {}; blocked {}; gates {}", rules(&spec.allow_hosts), rules(&spec.block_hosts), rules(&spec.gate_hosts)));
+    line(
+        "hosts",
+        format!(
+            "agent {agent_hosts}; allowed {}; blocked {}; gates {}",
+            rules(&spec.allow_hosts),
+            rules(&spec.block_hosts),
+            rules(&spec.gate_hosts)
+        ),
+    );
     line(
         "bounds",
         format!(

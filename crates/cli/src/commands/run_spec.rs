@@ -98,12 +98,7 @@ pub async fn prepare(context: &Context, args: &RunArgs, git: &Git) -> Result<Pre
         repository,
         base: args.base.clone(),
         branch: args.branch.clone(),
-        prd: PrdSource {
-            path: Some(prd_file),
-            text,
-            progress_path: Some(progress_path),
-            progress,
-        },
+        prd: PrdSource { path: Some(prd_file), text, progress_path: Some(progress_path), progress },
         accept_no_sandbox: args.i_accept_no_sandbox,
         prompt_template,
         warnings: resolved.warnings.clone(),
@@ -151,9 +146,9 @@ fn repository(context: &Context, args: &RunArgs) -> Result<(String, Option<PathB
         Some(text) if is_address(text) => return Ok((text.clone(), None)),
         Some(text) => {
             let path = context.absolute(Path::new(text));
-            let path = path.canonicalize().map_err(|e| {
-                Error::not_found(format!("There is no repository at {}", path.display())).because(e)
-            })?;
+            let path = path
+                .canonicalize()
+                .map_err(|e| Error::not_found(format!("There is no repository at {}", path.display())).because(e))?;
             crate::context::repository_around(&path).ok_or(path)
         }
         None => context.repository().ok_or_else(|| context.directory.clone()),
@@ -247,7 +242,8 @@ pub fn acceptable(name: &str) -> Result<cove_core::Control> {
     let may: Vec<cove_core::Control> = cove_core::Control::ALL.into_iter().filter(|c| acceptable(*c)).collect();
     may.iter().copied().find(|control| control.name() == name).ok_or_else(|| {
         let names: Vec<String> = may.iter().map(|control| control.name()).collect();
-        Error::invalid(format!("The control {name} cannot be left out")).next(format!("These can: {}", names.join(", ")))
+        Error::invalid(format!("The control {name} cannot be left out"))
+            .next(format!("These can: {}", names.join(", ")))
     })
 }
 
@@ -291,8 +287,11 @@ fn place_agent(context: &Context, local: Option<&Path>, spec: &mut RunSpec) -> R
     let Some(place) = agent_program::find(&program, &path, home)? else {
         let missing = !program.contains('/') && agent_program::look_up(&program, &path).is_none();
         if missing && spec.agent.command.is_none() {
-            return Err(Error::not_found(format!("The agent {} needs the program {program}, which is not installed", spec.agent.name))
-                .next("Install it, use an image that has it (--image), or choose another agent (--agent)"));
+            return Err(Error::not_found(format!(
+                "The agent {} needs the program {program}, which is not installed",
+                spec.agent.name
+            ))
+            .next("Install it, use an image that has it (--image), or choose another agent (--agent)"));
         }
         return Ok(());
     };

@@ -170,13 +170,19 @@ async fn apply(
         }
     };
     let done = client.apply(run, &Apply { repository: repository.clone(), switch }).await?;
-    let kind = Kind { columns: &[], id: "branch", fields: ["branch", "commit", "switched", "notes"].map(str::to_owned).to_vec() };
+    let kind = Kind {
+        columns: &[],
+        id: "branch",
+        fields: ["branch", "commit", "switched", "notes"].map(str::to_owned).to_vec(),
+    };
     context.printer.one(&kind, &json(&done), |_| {
         format!("Branch {} is in {} at {}\n", clean_line(&done.branch), repository.display(), clean_line(&done.commit))
     })?;
     done.notes.iter().for_each(|note| context.printer.warn(note));
     if !done.switched {
-        context.printer.say(&format!("  look at it: git log {0}\n  take it:    git merge {0}", clean_line(&done.branch)));
+        context
+            .printer
+            .say(&format!("  look at it: git log {0}\n  take it:    git merge {0}", clean_line(&done.branch)));
     }
     Ok(())
 }
@@ -197,7 +203,14 @@ fn show(record: &RunRecord, style: &Style) -> String {
     let why = record.ending.as_ref().map(cove_core::Ending::reason).or_else(|| record.reason.clone());
     line("reason", clean_line(&why.unwrap_or_default()));
     line("source", clean_line(&record.spec.repository));
-    for (name, path) in [("base", "base"), ("branch", "branch"), ("head", "head"), ("engine", "engine"), ("agent", "spec.agent.name"), ("begun", "createdAt")] {
+    for (name, path) in [
+        ("base", "base"),
+        ("branch", "branch"),
+        ("head", "head"),
+        ("engine", "engine"),
+        ("agent", "spec.agent.name"),
+        ("begun", "createdAt"),
+    ] {
         line(name, clean_line(&text(&value, path)));
     }
     line("attempts", format!("{} of at most {}", record.iterations, record.spec.bounds.iterations));
@@ -205,7 +218,8 @@ fn show(record: &RunRecord, style: &Style) -> String {
     line("spent", format!("{} tokens{cost}", record.usage.tokens()));
     for gate in &record.gates {
         let before = record.baseline.iter().find(|result| result.name == gate.name);
-        let before = before.map(|result| format!(" ({} before the run)", gate_status(result.status))).unwrap_or_default();
+        let before =
+            before.map(|result| format!(" ({} before the run)", gate_status(result.status))).unwrap_or_default();
         line("gate", clean_line(&format!("{}: {}{before}", gate.name, gate.command)));
     }
     for story in &record.stories {

@@ -22,8 +22,13 @@ pub async fn run(context: &Context, command: SandboxCommand) -> Result<u8> {
     match command {
         SandboxCommand::Create(args) => {
             let sandbox = client.create_sandbox(&wanted(context, &args)?).await?;
-            context.printer.one(&kinds::sandboxes(), &masked(&sandbox), |_| format!("{}\n", clean_line(&sandbox.name)))?;
-            context.printer.say(&format!("  look inside: cove sandbox shell {0}\n  remove it:   cove sandbox rm {0}", sandbox.name));
+            context
+                .printer
+                .one(&kinds::sandboxes(), &masked(&sandbox), |_| format!("{}\n", clean_line(&sandbox.name)))?;
+            context.printer.say(&format!(
+                "  look inside: cove sandbox shell {0}\n  remove it:   cove sandbox rm {0}",
+                sandbox.name
+            ));
             Ok(0)
         }
         SandboxCommand::List => {
@@ -145,7 +150,8 @@ fn engine_name(name: &str) -> Result<String> {
     serde_json::from_value::<cove_settings::EngineName>(Value::String(name.to_owned()))
         .map(|engine| engine.engine().to_owned())
         .map_err(|_| {
-            Error::invalid(format!("There is no engine {name}")).next("Choose among auto, native, docker, podman and none")
+            Error::invalid(format!("There is no engine {name}"))
+                .next("Choose among auto, native, docker, podman and none")
         })
 }
 
@@ -156,7 +162,8 @@ fn real(context: &Context, path: &std::path::Path) -> Result<PathBuf> {
 
 fn mount(context: &Context, entry: &str) -> Result<Mount> {
     let bad = || {
-        Error::invalid(format!("{entry:?} is no mount")).next("Write SOURCE:TARGET, or SOURCE:TARGET:rw to allow writing")
+        Error::invalid(format!("{entry:?} is no mount"))
+            .next("Write SOURCE:TARGET, or SOURCE:TARGET:rw to allow writing")
     };
     let (pair, read_only) = match entry.strip_suffix(":rw") {
         Some(pair) => (pair, false),
@@ -209,7 +216,8 @@ fn show(info: &SandboxInfo, style: &Style) -> String {
                 line("waived", style.paint(Paint::Warn, &control.name()));
             }
             for deviation in &attestation.deviations {
-                let text = format!("{}: asked for {}, found {}", deviation.control, deviation.expected, deviation.found);
+                let text =
+                    format!("{}: asked for {}, found {}", deviation.control, deviation.expected, deviation.found);
                 line("deviates", style.paint(Paint::Bad, &clean_line(&text)));
             }
         }

@@ -27,12 +27,25 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<u8> {
     let kind = Kind {
         columns: &[],
         id: "pid",
-        fields: ["running", "version", "pid", "startedAt", "livingRuns", "livingSandboxes", "engines", "dataDir", "stateDir", "instance"]
-            .map(str::to_owned)
-            .to_vec(),
+        fields: [
+            "running",
+            "version",
+            "pid",
+            "startedAt",
+            "livingRuns",
+            "livingSandboxes",
+            "engines",
+            "dataDir",
+            "stateDir",
+            "instance",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     };
     let Some((client, status)) = running else {
-        context.printer.one(&kind, &json!({"running": false}), |_| "No daemon runs; cove run starts one\n".to_owned())?;
+        context
+            .printer
+            .one(&kind, &json!({"running": false}), |_| "No daemon runs; cove run starts one\n".to_owned())?;
         return Ok(0);
     };
     let mut value = crate::output::json(&status);

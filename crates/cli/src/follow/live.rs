@@ -32,7 +32,8 @@ fn head(view: &View, now: Timestamp, columns: usize, style: &Style) -> String {
     let end = view.ended.unwrap_or(now);
     let elapsed = Duration::from_secs(u64::try_from(end.as_second() - view.started.as_second()).unwrap_or(0));
     let phase = view.phase.name().replace('_', " ");
-    let how = [Some(view.agent.as_str()), view.engine.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" on ");
+    let how =
+        [Some(view.agent.as_str()), view.engine.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" on ");
     let text = format!(
         "{} {phase}, {} of {} passed, {}, {how}",
         view.name,
@@ -59,7 +60,7 @@ fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(' ');
         }
         out.push(digit);
@@ -71,7 +72,9 @@ fn thousands(number: u64) -> String {
 fn stories(view: &View, columns: usize, room: usize, style: &Style) -> Vec<String> {
     let need = |story: &StoryLine| 1 + usize::from(detail(story).is_some());
     let total: usize = view.stories.iter().map(need).sum();
-    let mut shown: Vec<bool> = vec![total <= room; view.stories.len()];
+    // Lines given to each story: none, its own, or one more for what happens at it.
+    let mut given: Vec<usize> =
+        if total <= room { view.stories.iter().map(need).collect() } else { vec![0; view.stories.len()] };
     let mut hidden = 0;
     if total > room {
         // One line is for what does not fit.
@@ -86,20 +89,16 @@ fn stories(view: &View, columns: usize, room: usize, style: &Style) -> Vec<Strin
         let mut order: Vec<usize> = (0..view.stories.len()).collect();
         order.sort_by_key(|at| (rank(&view.stories[*at]), *at));
         for at in order {
-            let lines = need(&view.stories[at]);
-            if lines <= left {
-                left -= lines;
-                shown[at] = true;
-            } else {
-                hidden += 1;
-            }
+            given[at] = need(&view.stories[at]).min(left);
+            left -= given[at];
+            hidden += usize::from(given[at] == 0);
         }
     }
     let id_width = view.stories.iter().map(|story| width(&story.id)).max().unwrap_or(0).min(columns / 3);
     let mut out = Vec::new();
-    for (story, _) in view.stories.iter().zip(&shown).filter(|(_, shown)| **shown) {
+    for (story, given) in view.stories.iter().zip(given).filter(|(_, given)| *given > 0) {
         out.push(line(story, id_width, columns, style));
-        if let Some(text) = detail(story) {
+        if let Some(text) = detail(story).filter(|_| given > 1) {
             let text = fit(&format!("{}{text}", " ".repeat(4 + id_width + 1)), columns);
             out.push(style.paint(Paint::Faint, &text));
         }
@@ -156,4 +155,69 @@ fn line(story: &StoryLine, id_width: usize, columns: usize, style: &Style) -> St
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{facts, record, view_after};
+    use super::*;
+
+    fn drawn(count: usize, columns: usize, rows: usize, style: &Style) -> String {
+        let view = view_after(count);
+        let now = "2026-01-01T00:04:10Z".parse().unwrap();
+        render(&view, now, columns, rows, style).join("\n")
+    }
+
+    const UNICODE: Style = Style { color: false, unicode: true };
+
+    #[test]
+    fn a_run_from_its_beginning_to_its_end() {
+        assert_eq!(
+            drawn(0, 80, 20, &Style::PLAIN),
+            "amber queued, 1 of 4 passed, 4m 10s, claude\n  \
+             - US-001 Print the total\n  \
+             - US-002 Print sums by category\n  \
+             + US-003 Begin\n  \
+             - US-004 日本語のタイトル\n  \
+             0 tokens"
+        );
+        let middle = facts().len() - 3;
+        assert_eq!(
+            drawn(middle, 80, 20, &UNICODE),
+            "amber running, 2 of 4 passed, 4m 10s, claude on native\n  \
+             ✓ US-001 Print the total  ✓ tests\n  \
+             ▶ US-002 Print sums by category  attempt 2  ✓ tests\n           \
+             2 files changed, gates begin\n  \
+             ✓ US-003 Begin\n  \
+             · US-004 日本語のタイトル\n  \
+             blocked: collector.example (2)\n  \
+             12 345 tokens, $0.42, branch ralph/x"
+        );
+        assert_eq!(
+            drawn(facts().len(), 80, 20, &Style::PLAIN).lines().next().unwrap(),
+            "amber incomplete, 3 of 4 passed, 2m 0s, claude on native"
+        );
+    }
+
+    #[test]
+    fn it_fits_whatever_the_terminal() {
+        for style in [Style::PLAIN, UNICODE, Style { color: true, unicode: true }] {
+            for count in 0..=facts().len() {
+                for (columns, rows) in [(20, 1), (20, 3), (33, 5), (80, 4), (80, 24), (300, 60)] {
+                    let lines = render(&view_after(count), record().created_at, columns, rows, &style);
+                    assert!(lines.len() <= rows, "{count} facts, {columns}x{rows}: {lines:#?}");
+                    for line in &lines {
+                        let shown = crate::output::clean_line(line);
+                        assert!(width(&shown) <= columns, "{count} facts, {columns}x{rows}: {shown:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_terminal_shows_what_is_worked_on() {
+        let text = drawn(facts().len() - 3, 60, 5, &Style::PLAIN);
+        assert!(text.contains("> US-002") && text.contains("more"), "{text}");
+    }
 }

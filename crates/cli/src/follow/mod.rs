@@ -9,3 +9,6 @@ pub use live::render;
 pub use plain::{Lines, status as gate_status};
 pub use screen::Screen;
 pub use view::View;
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,8 @@ pub fn describe(entry: &Entry, view: &View) -> Option<(Option<Paint>, Option<Str
         }
         Fact::Prepared { base, branch } => (None, None, format!("Branch {branch} begins at {}", short(base))),
         Fact::Baseline { gates } => {
-            let results: Vec<String> = gates.iter().map(|gate| format!("{} {}", gate.name, status(gate.status))).collect();
+            let results: Vec<String> =
+                gates.iter().map(|gate| format!("{} {}", gate.name, status(gate.status))).collect();
             let all = if results.is_empty() { "no gates".to_owned() } else { results.join(", ") };
             (None, None, format!("Before the first change: {all}"))
         }
@@ -87,7 +88,9 @@ pub fn describe(entry: &Entry, view: &View) -> Option<(Option<Paint>, Option<Str
         }
         Fact::Collected { attempt, commit, files, flags } => {
             let mut text = match commit {
-                Some(commit) => format!("changed {files} {} in {}", if *files == 1 { "file" } else { "files" }, short(commit)),
+                Some(commit) => {
+                    format!("changed {files} {} in {}", if *files == 1 { "file" } else { "files" }, short(commit))
+                }
                 None => "changed nothing".to_owned(),
             };
             if !flags.is_empty() {
@@ -99,7 +102,8 @@ pub fn describe(entry: &Entry, view: &View) -> Option<(Option<Paint>, Option<Str
         Fact::AttemptFinished { story, verdict, usage, .. } => {
             let accepted = *verdict == cove_core::ledger::Verdict::Accepted;
             let spent = usage.cost_usd().map(|cost| format!(", ${cost:.2}")).unwrap_or_default();
-            let tokens = if usage.tokens() > 0 { format!(" ({} tokens{spent})", usage.tokens()) } else { String::new() };
+            let tokens =
+                if usage.tokens() > 0 { format!(" ({} tokens{spent})", usage.tokens()) } else { String::new() };
             let paint = if accepted { Paint::Good } else { Paint::Bad };
             (Some(paint), Some(story.clone()), format!("attempt {}{tokens}", verdict_text(verdict)))
         }
@@ -139,7 +143,12 @@ fn gate_text(gate: &GateResult) -> String {
     let tail = if gate.status.accepts() {
         String::new()
     } else {
-        gate.tail.lines().rev().find(|line| !line.trim().is_empty()).map(|line| format!(": {}", fit(line.trim(), 200))).unwrap_or_default()
+        gate.tail
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .map(|line| format!(": {}", fit(line.trim(), 200)))
+            .unwrap_or_default()
     };
     format!("gate {} {}{code} after {time}{tail}", gate.name, status(gate.status))
 }

@@ -82,3 +82,24 @@ impl<W: Write> Drop for Screen<W> {
         let _ = self.finish();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_replaces_the_last_one_also_after_the_terminal_got_narrower() {
+        let mut out = Vec::new();
+        {
+            let mut screen = Screen::new(&mut out);
+            screen.draw(&[], &["a".repeat(30), "b".to_owned()], 80).unwrap();
+            screen.draw(&["stays".to_owned()], &["c".to_owned()], 10).unwrap();
+        }
+        let text = String::from_utf8(out).unwrap();
+        let second = text.split_once('b').unwrap().1;
+        // 30 columns have become three rows of 10, and one below: the cursor goes up three.
+        assert!(second.contains("\u{1b}[3A"), "{second:?}");
+        assert!(second.contains("\u{1b}[J") && second.contains("stays\r\n"), "{second:?}");
+        assert!(text.ends_with("\r\n\u{1b}[?25h"), "the cursor is given back: {text:?}");
+    }
+}

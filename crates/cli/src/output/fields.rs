@@ -36,7 +36,8 @@ impl<'a> Fields<'a> {
             }
         }
         let pick = |item: &Value| {
-            let pairs = self.wanted.iter().map(|field| (field.clone(), at(item, field).cloned().unwrap_or(Value::Null)));
+            let pairs =
+                self.wanted.iter().map(|field| (field.clone(), at(item, field).cloned().unwrap_or(Value::Null)));
             Value::Object(pairs.collect::<Map<_, _>>())
         };
         Ok(items.iter().map(pick).collect())

@@ -17,7 +17,6 @@ pub use fields::{Fields, fields_of};
 pub use problem::{print_error, problem};
 pub use style::{ColorChoice, Paint, Style};
 pub use table::{Column, text};
-pub use yaml::write as to_yaml;
 
 /// How data is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

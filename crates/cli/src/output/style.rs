@@ -42,6 +42,7 @@ pub struct Style {
 
 impl Style {
     /// Nothing but ASCII.
+    #[cfg(test)]
     pub const PLAIN: Self = Self { color: false, unicode: false };
 
     /// Decides for one stream. Order: `--color`, `NO_COLOR`, `CLICOLOR_FORCE` and `FORCE_COLOR`, then
@@ -57,7 +58,8 @@ impl Style {
             ColorChoice::Auto if forced("CLICOLOR_FORCE") || forced("FORCE_COLOR") => true,
             ColorChoice::Auto => terminal && !dumb,
         };
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| variables.get(*name).filter(|v| !v.is_empty()));
+        let locale =
+            ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| variables.get(*name).filter(|v| !v.is_empty()));
         let unicode = locale.is_some_and(|value| {
             let value = value.to_lowercase();
             value.contains("utf-8") || value.contains("utf8")

@@ -59,3 +59,26 @@ pub fn text(item: &Value, path: &str) -> String {
         Some(other) => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::style::Style;
+    use super::*;
+
+    static COLUMNS: [Column; 3] = [
+        Column { title: "NAME", wide: false, cell: |item| (text(item, "name"), Some(Paint::Strong)) },
+        Column { title: "SIZE", wide: true, cell: |item| (text(item, "size"), None) },
+        Column { title: "LAST", wide: false, cell: |item| (text(item, "last"), None) },
+    ];
+
+    #[test]
+    fn columns_are_aligned_by_what_is_seen() {
+        let items = [json!({"name": "日本", "size": 1, "last": "x"}), json!({"name": "a\u{1b}[31m", "last": "\n"})];
+        assert_eq!(render(&COLUMNS, &items, false, &Style::PLAIN), "NAME  LAST\n日本  x\na\n");
+        assert_eq!(render(&COLUMNS, &items, true, &Style::PLAIN), "NAME  SIZE  LAST\n日本  1     x\na\n");
+        let color = Style { color: true, unicode: true };
+        assert!(render(&COLUMNS, &items, false, &color).contains("\u{1b}[1m日本\u{1b}[0m  x"));
+    }
+}

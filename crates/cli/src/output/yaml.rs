@@ -75,7 +75,7 @@ mod tests {
             "id": "run_1", "n": 3, "no": "no", "empty": [], "none": null, "text": "a: b\nc",
             "list": [1, {"a": true, "b": [{"c": "x"}]}, [2]],
         });
-        let expected = "id: run_1\nn: 3\n\"no\": \"no\"\nempty: []\nnone: null\ntext: \"a: b\\nc\"\nlist:\n  - 1\n  - a: true\n    b:\n      - c: x\n  -\n    - 2\n";
+        let expected = "id: run_1\n\"n\": 3\n\"no\": \"no\"\nempty: []\nnone: null\ntext: \"a: b\\nc\"\nlist:\n  - 1\n  - a: true\n    b:\n      - c: x\n  -\n    - 2\n";
         assert_eq!(super::write(&value), expected);
     }
 }
