@@ -22,7 +22,8 @@ use context::Context;
 
 fn main() -> ExitCode {
     // The helper of a sandbox is this same program under another name; it must run before any thread.
-    // cove_engines::helper_main();
+    #[cfg(target_os = "linux")]
+    cove_engines::supervisor::helper_main();
     let code = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(error) => refuse_arguments(&error),
