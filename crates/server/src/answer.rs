@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 /// An error as an answer.
 #[derive(Debug)]
-pub(crate) struct Failure(Problem);
+pub(crate) struct Failure(Box<Problem>);
 
 /// What a handler returns.
 pub(crate) type Answer<T> = Result<T, Failure>;
@@ -21,7 +21,7 @@ pub(crate) type Answer<T> = Result<T, Failure>;
 impl Failure {
     /// An error whose status is not that of its kind.
     pub(crate) fn with_status(error: &Error, status: StatusCode) -> Self {
-        Self(Problem::from(error).status(status.as_u16()))
+        Self(Box::new(Problem::from(error).status(status.as_u16())))
     }
 }
 
@@ -30,7 +30,7 @@ impl From<Error> for Failure {
         if matches!(error.kind(), ErrorKind::Internal | ErrorKind::NotStarted) {
             tracing::warn!(error = %error.chain().join(": "), "request failed");
         }
-        Self(Problem::from(&error))
+        Self(Box::new(Problem::from(&error)))
     }
 }
 

@@ -202,7 +202,8 @@ impl Wiring for Parts {
 
 /// Directories, and the engines in them.
 pub struct Place {
-    dir: tempfile::TempDir,
+    own: Option<tempfile::TempDir>,
+    dir: PathBuf,
     native: Arc<FakeEngine>,
     direct: Arc<FakeEngine>,
 }
@@ -217,19 +218,27 @@ pub struct Served {
 
 impl Place {
     pub fn new() -> Self {
+        let own = tempfile::tempdir().unwrap();
+        let place = Self::at(own.path().to_owned());
+        Self { own: Some(own), ..place }
+    }
+
+    /// In a directory that another process owns.
+    pub fn at(dir: PathBuf) -> Self {
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            own: None,
+            dir,
             native: FakeEngine::new(EngineKind::Native, &[]),
             direct: FakeEngine::new(EngineKind::Direct, &[cove_core::Control::IsolationContainer]),
         }
     }
 
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
     pub fn options(&self) -> Options {
-        let at = |name| self.dir.path().join(name);
+        let at = |name| self.dir.join(name);
         Options::new(at("data"), at("state"), at("cache"))
     }
 

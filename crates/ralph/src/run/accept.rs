@@ -1,0 +1,97 @@
+//! Acceptance: the only place where the branch moves.
+//!
+//! Three steps, each of which may be the last before a crash: the commit is put on record as accepted;
+//! the branch moves by compare-and-swap; state and facts say so in one record. The user's files follow
+//! and are brought up to date again after a crash.
+
+use cove_core::ledger::Verdict;
+use cove_core::run::StoryStatus;
+use cove_core::{AttemptId, Fact, Result, Usage};
+
+use super::attempt::{self, Conclusion, Job, Worked};
+use super::conclude::finished;
+use super::files::Passed;
+use super::owner::Owner;
+use super::wave::{Line, Work};
+
+impl Owner {
+    /// Takes in work that passed its gates; where the head has moved since, after a merge and another
+    /// run of the gates.
+    pub(super) async fn accept(&mut self, worked: Worked) -> Result<()> {
+        let Worked { job, usage, conclusion: Conclusion::Ready { commit, protected, message } } = worked else {
+            return self.conclude(worked).await;
+        };
+        let head = self.head()?;
+        if head == job.base {
+            return self.take_in(job, usage, commit, &message).await;
+        }
+        if self.record.request.is_some() || self.shared.stopping.is_cancelled() {
+            return self.conclude(Worked { job, usage, conclusion: Conclusion::Interrupted }).await;
+        }
+        let line = Line::new();
+        let work: Work = Box::pin(attempt::merge(
+            self.site(),
+            job,
+            attempt::Onto { head, commit, protected, message },
+            line.to_owner.clone(),
+            line.cancel.clone(),
+        ));
+        for worked in self.drive(vec![work], line).await? {
+            if let Worked { job, usage, conclusion: Conclusion::Ready { commit, message, .. } } = worked {
+                self.take_in(job, usage, commit, &message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_in(&mut self, job: Job, usage: Usage, commit: String, message: &str) -> Result<()> {
+        if let Some(current) = &mut self.record.stories[job.story].current {
+            current.accepted = Some(commit.clone());
+        }
+        self.commit(Vec::new()).await?;
+        self.complete(job.story, &job.attempt, commit, usage, message).await
+    }
+
+    /// Moves the branch and records it. Every step may have happened before.
+    pub(super) async fn complete(
+        &mut self,
+        at: usize,
+        attempt: &AttemptId,
+        commit: String,
+        usage: Usage,
+        message: &str,
+    ) -> Result<()> {
+        let site = self.site();
+        let (git, repo) = (&self.shared.deps.git, self.place.repo());
+        let head = self.head()?;
+        let stands = git.resolve(&repo, &format!("refs/heads/{}", site.branch)).await?;
+        if stands != commit {
+            git.advance(&repo, &site.branch, Some(&head), &commit).await?;
+        }
+        self.record.head = Some(commit.clone());
+        self.record.iterations += 1;
+        self.record.infrastructure_failures = 0;
+        self.provider_pauses = 0;
+        let story = &mut self.record.stories[at];
+        story.attempts += 1;
+        story.status = StoryStatus::Passed;
+        story.commit = Some(commit.clone());
+        story.current = None;
+        story.feedback = None;
+        story.failures.clear();
+        let facts = vec![
+            finished(attempt, story, Verdict::Accepted, usage),
+            Fact::StoryPassed { story: story.id.clone(), attempt: attempt.clone(), commit: commit.clone() },
+        ];
+        let passed = Passed {
+            story: story.id.clone(),
+            title: story.title.clone(),
+            message: message.to_owned(),
+            at: self.shared.deps.clock.now(),
+        };
+        self.budget.settle(attempt);
+        self.commit(facts).await?;
+        let problems = self.files.passed(vec![passed]).await;
+        if problems.is_empty() { Ok(()) } else { self.commit(problems).await }
+    }
+}
