@@ -78,7 +78,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let dir = place.path().join("sandbox");
         fs::create_dir_all(dir.join("closed/deeper")).unwrap();
-        fs::set_permissions(dir.join("closed"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.join("closed"), Permissions::from_mode(0o0)).unwrap();
         remove_tree(&dir).unwrap();
         assert!(!dir.exists());
         remove_tree(&dir).unwrap();

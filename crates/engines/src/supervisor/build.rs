@@ -17,6 +17,7 @@ use cove_guest::wire::{Notice, Order};
 
 use super::disk;
 use super::launch::{Launched, Place};
+use super::log;
 use super::plan::{Directory, Plan};
 use super::system;
 use super::table::{self, Event, Sandbox};
@@ -73,7 +74,7 @@ fn undo(launched: &mut dyn Launched) {
     let killed = launched.kill_all();
     system::reap(launched.init());
     for trouble in [killed.err(), launched.release().err()].into_iter().flatten() {
-        eprintln!("{}", trouble.chain().join(": "));
+        log::error(&trouble);
     }
 }
 
@@ -191,7 +192,7 @@ fn watch_disk(sandbox: Arc<Sandbox>, roots: Vec<PathBuf>, limit: u64) -> Result<
         while sandbox.ending().is_none() {
             let begun = Instant::now();
             if disk::usage(&roots, limit) > limit {
-                eprintln!("The disk limit of {limit} bytes is exceeded");
+                log::line(&format!("The disk limit of {limit} bytes is exceeded"));
                 sandbox.tell(Event::DiskFull);
                 return;
             }
@@ -205,4 +206,22 @@ fn watch_disk(sandbox: Arc<Sandbox>, roots: Vec<PathBuf>, limit: u64) -> Result<
         .spawn(watch)
         .map_err(|error| not_started("watching the disk", error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cove_guest::wire::Facts;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_guests_facts_are_a_report() {
+        let keys = |value: Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+        let facts = Facts { landlock: 4, interfaces: vec!["lo".to_owned()], ..Facts::default() };
+        let document = serde_json::to_value(&facts).unwrap();
+        assert_eq!(keys(document.clone()), keys(serde_json::to_value(Report::default()).unwrap()));
+        let report: Report = serde_json::from_value(document).unwrap();
+        assert_eq!((report.landlock, report.interfaces), (4, facts.interfaces));
+    }
 }

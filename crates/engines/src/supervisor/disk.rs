@@ -59,9 +59,8 @@ impl Walk {
                 continue;
             }
             let Ok(stat) = nix::sys::stat::fstatat(&handle, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
-            let counted = stat.st_nlink < 2
-                || self.linked.len() >= LINKED
-                || self.linked.insert((stat.st_dev as u64, stat.st_ino as u64));
+            let counted =
+                stat.st_nlink < 2 || self.linked.len() >= LINKED || self.linked.insert((stat.st_dev, stat.st_ino));
             let directory = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
             if counted || directory {
                 self.bytes = self.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0) * 512);

@@ -21,6 +21,7 @@ use cove_guest::wire::{Notice, Order};
 
 use super::build::{self, Built};
 use super::control::{Fault, Reply};
+use super::log;
 use super::plan::Directory;
 use super::serve;
 use super::system;
@@ -43,7 +44,7 @@ pub fn main(dir: PathBuf) -> ! {
     let code = match prepare() {
         Ok((lock, ready)) => supervise(Directory(dir), lock, ready),
         Err(error) => {
-            eprintln!("The supervisor cannot start: {error}");
+            log::line(&format!("The supervisor cannot start: {error}"));
             1
         }
     };
@@ -77,7 +78,7 @@ fn supervise(dir: Directory, lock: OwnedFd, mut ready: File) -> i32 {
             0
         }
         Err(error) => {
-            eprintln!("{}", error.chain().join(": "));
+            log::error(&error);
             tell(&Reply::Fault(Fault::from(&error)));
             1
         }
@@ -179,7 +180,7 @@ impl Owner {
     }
 
     fn lose(&mut self, why: &str) {
-        eprintln!("{why}");
+        log::line(why);
         let killed = lock(&self.sandbox.launched).oom_kills() > 0;
         self.begin_ending(if killed { ExitReason::OutOfMemory } else { ExitReason::Lost }, Duration::ZERO);
         self.kill_at = Some(Instant::now());
@@ -241,9 +242,9 @@ impl Owner {
             None => SandboxState::Stopped { exit: ExitStatus { code, reason } },
             Some(error) => SandboxState::Failed { reason: failure("It could not be ended", error) },
         };
-        eprintln!("The sandbox ended: {:?}", self.info.state);
+        log::line(&format!("The sandbox ended: {:?}", self.info.state));
         if let Err(error) = self.dir.write_info(&self.info) {
-            eprintln!("{}", error.chain().join(": "));
+            log::error(&error);
         }
         self.ended = Some(Instant::now());
         for done in self.waiting.drain(..) {

@@ -173,10 +173,11 @@ impl<'a> Pump<'a> {
                 }
             }
             let here = self.flush() && self.take_stdin();
-            if saying_goodbye && self.nothing_to_say() {
-                if let Some((status, _)) = self.exit {
-                    return End::Delivered(status);
-                }
+            if saying_goodbye
+                && self.nothing_to_say()
+                && let Some((status, _)) = self.exit
+            {
+                return End::Delivered(status);
             }
             if !here || self.wait() {
                 let _ = self.sandbox.order(&Order::Kill { id: self.job.id }, &[]);

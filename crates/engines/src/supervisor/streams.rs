@@ -13,6 +13,7 @@ use cove_core::error::{Error, ErrorKind, Result};
 use cove_guest::wire::{COMMAND_BYTES, Command, Order};
 
 use super::control::{Frame, Started};
+use super::log;
 use super::pump::{Pump, Sent, Source};
 use super::system;
 use super::table::{Job, News, Sandbox, lock};
@@ -64,7 +65,7 @@ pub fn exec(client: &mut UnixStream, sandbox: &Arc<Sandbox>, spec: &ExecSpec) ->
         pump.failed(code, &format!("cove: {message}\n"));
     }
     let end = pump.run();
-    eprintln!("exec {} {:?}: {end}", job.id, spec.argv.first().map(String::as_str).unwrap_or_default());
+    log::line(&format!("exec {} {:?}: {end}", job.id, spec.argv.first().map(String::as_str).unwrap_or_default()));
     Ok(())
 }
 

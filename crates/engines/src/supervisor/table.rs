@@ -14,6 +14,7 @@ use cove_guest::wire::{Notice, Order};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::launch::Launched;
+use super::log;
 use super::plan::Plan;
 
 /// Most execs at a time.
@@ -112,7 +113,7 @@ impl Sandbox {
     /// hundreds of times.
     pub fn tell(&self, event: Event) {
         if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
-            eprintln!("An event was dropped: the queue is full");
+            log::line("An event was dropped: the queue is full");
         }
         let _ = self.wake.write(1);
     }

@@ -31,7 +31,7 @@ async fn what_was_made_is_found(setup: &Setup) {
     assert_eq!((bench.info.name.as_str(), &bench.info.id), ("named", &bench.id));
     assert_eq!(bench.info.engine, setup.engine.kind());
     assert_eq!(setup.engine.inspect(&bench.id).await.unwrap(), bench.info);
-    assert_eq!(setup.engine.list().await.unwrap(), [bench.info.clone()]);
+    assert_eq!(setup.engine.list().await.unwrap(), std::slice::from_ref(&bench.info));
     bench.remove().await;
     let unnamed = Bench::new(setup).await;
     assert!(!unnamed.info.name.is_empty());
@@ -87,7 +87,8 @@ async fn a_wrong_spec_is_refused(setup: &Setup) {
 }
 
 async fn what_is_not_offered_is_refused_by_name(setup: &Setup) {
-    let asking: [(Control, fn(&mut SandboxSpec)); 12] = [
+    type Ask = fn(&mut SandboxSpec);
+    let asking: [(Control, Ask); 12] = [
         (Control::IsolationProcess, |spec| spec.isolation = Isolation::Process),
         (Control::IsolationContainer, |spec| spec.isolation = Isolation::Container),
         (Control::IsolationGvisor, |spec| spec.isolation = Isolation::Gvisor),
@@ -162,7 +163,7 @@ async fn a_new_adapter_goes_on(setup: &Setup) {
     bench.sh(&with_daemon("pulse", "true")).await;
     pulse.begins().await;
     let engine = (setup.another)();
-    assert_eq!(engine.list().await.unwrap(), [bench.info.clone()]);
+    assert_eq!(engine.list().await.unwrap(), std::slice::from_ref(&bench.info));
     assert!(pulse.beats(), "what ran goes on");
     let exec = within("exec", engine.exec(&bench.id, &sh("echo again"))).await.unwrap();
     let said = within("the program", cove_core::engine::collect(exec, b"", 100)).await.unwrap();

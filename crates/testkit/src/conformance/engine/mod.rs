@@ -30,8 +30,11 @@ pub struct Setup {
     /// Makes a second adapter over the same state, as a restarted daemon has it.
     pub another: Box<dyn Fn() -> Arc<dyn Engine> + Send + Sync>,
     /// Kills what supervises a sandbox from outside, where there is such a thing.
-    pub lose: Option<Box<dyn Fn(&SandboxId) + Send + Sync>>,
+    pub lose: Option<Lose>,
 }
+
+/// Kills a sandbox's supervisor.
+pub type Lose = Box<dyn Fn(&SandboxId) + Send + Sync>;
 
 /// A running trial.
 pub type Run<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
