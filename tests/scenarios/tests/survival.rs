@@ -42,7 +42,7 @@ fn ends_well(world: &World, small: &Small, run: &str) {
     });
     assert_eq!(ended["phase"], "succeeded", "{ended:#}");
     assert_eq!(small.passes(), vec![true; small.passes().len()]);
-    world.cove(&["runs", "apply", run, "--repo", &small.repository.path.display().to_string()]).expect(0);
+    world.cove(&["runs", "apply", run, "--into", &small.repository.path.display().to_string()]).expect(0);
     let files = small.repository.ask(&["ls-tree", "-r", "--name-only", "cove/small", "made/"]);
     let wanted: Vec<String> = (1..=small.passes().len()).map(|k| format!("made/S-{k}")).collect();
     let made: Vec<&str> = files.lines().filter(|line| *line != "made/.keep").collect();
