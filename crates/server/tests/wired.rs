@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cove_api::{Apply, Client, Export, NewSandbox};
 use cove_core::engine::collect;
-use cove_core::{ErrorKind, ExecSpec, Phase, Root, RunSpec, SandboxSpec, SandboxState};
+use cove_core::{Control, ErrorKind, ExecSpec, Phase, Root, RunSpec, SandboxSpec, SandboxState};
+use cove_engines::local::Kind;
 use cove_server::{Daemon, Options, Standard};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::json;
@@ -30,10 +31,22 @@ fn main() {
         vec![
             trial("a_sandbox_outlives_its_daemon", |dir, runtime| runtime.block_on(outlives(dir))),
             trial("a_run_from_prd_to_branch", |dir, runtime| runtime.block_on(to_branch(dir))),
+            trial("a_run_from_prd_to_branch_in_isolation", |dir, runtime| runtime.block_on(in_isolation(dir)))
+                .with_ignored_flag(!isolates()),
             trial("a_run_goes_on_after_a_restart", |dir, runtime| runtime.block_on(goes_on(dir))),
         ],
     )
     .exit();
+}
+
+/// Whether the native engine can be had on this host.
+fn isolates() -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let helper = cove_engines::HelperProgram::current().unwrap();
+    match cove_engines::native::Native::new(dir.path(), &helper) {
+        Ok(native) => native.capabilities().has(Control::IsolationContainer),
+        Err(_) => false,
+    }
 }
 
 async fn serve(dir: &Path) -> (Daemon, Client) {
@@ -51,11 +64,7 @@ async fn said(client: &Client, name: &str, script: &str, stdin: &[u8]) -> (Strin
 
 async fn outlives(dir: &Path) {
     let (daemon, client) = serve(dir).await;
-    let spec = SandboxSpec {
-        name: "box".into(),
-        workdir: dir.join("work"),
-        ..SandboxSpec::new(Root::Host)
-    };
+    let spec = SandboxSpec { name: "box".into(), workdir: dir.join("work"), ..SandboxSpec::new(Root::Host) };
     let new = |accept| NewSandbox { engine: "direct".into(), accept_no_sandbox: accept, spec: spec.clone() };
     assert_eq!(client.create_sandbox(&new(false)).await.unwrap_err().kind(), ErrorKind::Refused);
     let info = client.create_sandbox(&new(true)).await.unwrap();
@@ -133,9 +142,23 @@ async fn ended(client: &Client, name: &str) -> cove_core::RunRecord {
     run
 }
 
+const WORK: &str = "cat > prompt.txt; n=$(ls | wc -l); echo work > file$n.txt; rm prompt.txt";
+
 async fn to_branch(dir: &Path) {
+    delivered(dir, project(dir, WORK)).await;
+}
+
+async fn in_isolation(dir: &Path) {
+    // Besides its work, the agent looks for what it should not see.
+    let script = format!("{WORK}; test ! -e {}/project || exit 9", dir.display());
+    let limits = [Control::LimitCpu, Control::LimitMemory, Control::LimitPids, Control::LimitDisk];
+    let spec = project(dir, &script);
+    let spec = RunSpec { engine: "native".into(), accept_no_sandbox: false, accept_missing: limits.into(), ..spec };
+    delivered(dir, spec).await;
+}
+
+async fn delivered(dir: &Path, spec: RunSpec) {
     let (daemon, client) = serve(dir).await;
-    let spec = project(dir, "cat > prompt.txt; n=$(ls | wc -l); echo work > file$n.txt; rm prompt.txt");
     let run = client.submit(&spec, Some("once")).await.unwrap();
     assert_eq!(client.submit(&spec, Some("once")).await.unwrap().id, run.id);
     let run = ended(&client, "test").await;
