@@ -5,32 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cove_core::agent::AgentRequest;
-use cove_core::ledger::{GateResult, GateStatus, Verdict};
+use cove_core::ledger::Verdict;
 use cove_core::run::GateSpec;
 use cove_core::{
     AgentOutcome, AttemptId, EgressPolicy, Error, ErrorKind, Fact, HostRule, Mount, Network, Result, SandboxId, Usage,
 };
-use cove_git::{Change, ChangeStatus, CollectedWork, CommitMessage, Merged};
+use cove_git::{CommitMessage, Merged};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::agent::{Driven, Stopped};
 use super::budget::Bound;
-use super::checks::{self, given};
+use super::checks::given;
 use super::crew::{Crew, Message};
-use super::feedback;
-use super::{HOME, Site, WORKSPACE, agent, baseline, place};
-use crate::gates::{READ_BOUND, Snapshot};
+use super::taken::inspect;
+use super::trial::{Trial, fingerprint, judged};
+use super::{HOME, Site, WORKSPACE, agent, feedback, place};
 use crate::prd::Story;
 use crate::prompt::PromptContext;
-use crate::tamper::{self, Edit, EditKind};
-
-/// Diff read for the fingerprint of a failure.
-const DIFF: usize = 8 << 20;
-/// Files whose contents are compared.
-const LOOKED_AT: usize = 500;
 
 /// What an attempt is about.
 #[derive(Debug, Clone)]
@@ -193,67 +186,6 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
         return Ok(rejected);
     }
     Ok(Conclusion::Ready { commit: work.commit, protected, message: driven.message })
-}
-
-/// What was taken out of a workspace, after a first look.
-struct Taken {
-    commit: String,
-    files: u32,
-    flags: Vec<String>,
-    protected: Vec<String>,
-    refused: Option<String>,
-    /// Nothing is left once the runner's own files are as they were.
-    dropped_all: bool,
-}
-
-/// Looks at a diff, and puts the runner's own files back as they were.
-async fn inspect(site: &Site, base: &str, collected: CollectedWork) -> Result<Option<Taken>> {
-    let (git, repo) = (&site.shared.deps.git, site.place.repo());
-    let edits: Vec<Edit> = collected.changes.iter().map(edit).collect();
-    let wanted: Vec<String> = tamper::wanted(&edits).into_iter().take(LOOKED_AT).collect();
-    let mut trees = [Snapshot::default(), Snapshot::default()];
-    for (tree, commit) in trees.iter_mut().zip([base, &collected.commit]) {
-        tree.files = git.files(&repo, commit).await?;
-        for path in &wanted {
-            match git.read(&repo, commit, path, READ_BOUND).await {
-                Ok(Some(content)) => drop(tree.contents.insert(path.clone(), content)),
-                Ok(None) => {}
-                // Not loaded: it counts as changed in every respect.
-                Err(e) if e.kind() == ErrorKind::Exhausted => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-    let [before, after] = trees;
-    let (gates, control) = (site.gates.clone(), site.control.clone());
-    let looking = tokio::task::spawn_blocking(move || tamper::inspect(&edits, &gates, &control, &before, &after));
-    let found = looking.await.map_err(|e| Error::internal("Looking at the diff was cut off").because(e))??;
-    let refused = (!collected.refused.is_empty())
-        .then(|| format!("The work holds what cannot be taken: {}", collected.refused.join("; ")))
-        .or_else(|| found.refused.map(|why| format!("The work is refused: {why}")));
-    let mut taken = Taken {
-        commit: collected.commit,
-        files: u32::try_from(collected.changes.len()).unwrap_or(u32::MAX),
-        flags: found.flags.into_iter().chain(collected.notes).collect(),
-        protected: found.protected,
-        refused,
-        dropped_all: false,
-    };
-    if taken.refused.is_none() && !found.dropped.is_empty() {
-        taken.dropped_all = found.dropped.len() >= collected.changes.len();
-        taken.commit = git.overlay(&repo, &taken.commit, base, &found.dropped).await?;
-    }
-    Ok(Some(taken))
-}
-
-fn edit(change: &Change) -> Edit {
-    let kind = match change.status {
-        ChangeStatus::Added => EditKind::Added,
-        ChangeStatus::Modified => EditKind::Modified,
-        ChangeStatus::Removed => EditKind::Deleted,
-        ChangeStatus::TypeChanged => EditKind::TypeChanged,
-    };
-    Edit { path: change.path.clone(), kind }
 }
 
 /// Everything that happens while the agent's sandbox lives; it does not outlive this.
@@ -425,66 +357,6 @@ async fn onto(site: &Site, crew: &Crew, job: &Job, work: Onto) -> Result<Conclus
     )
     .await?;
     Ok(rejected.unwrap_or(Conclusion::Ready { commit: merged, protected, message }))
-}
-
-/// A commit before its gates.
-struct Trial<'a> {
-    /// Tells this trial's logs from others of the attempt.
-    name: &'a str,
-    commit: &'a str,
-    /// Commit whose files count as the originals.
-    original: &'a str,
-    /// Files that must also pass as they are in `original`.
-    protected: &'a [String],
-    gates: &'a [GateSpec],
-}
-
-/// Runs the gates on a commit, and once more with the protected files as the original has them.
-/// `None` when everything passes.
-async fn judged(site: &Site, crew: &Crew, job: &Job, trial: &Trial<'_>) -> Result<Option<Conclusion>> {
-    let Trial { name, commit, original, protected, gates } = *trial;
-    let git = &site.shared.deps.git;
-    let mut passes = vec![(name.to_owned(), commit.to_owned(), false)];
-    if !protected.is_empty() {
-        let restored = git.overlay(&site.place.repo(), commit, original, protected).await?;
-        passes.push((format!("{name}-originals"), restored, true));
-    }
-    for (name, commit, originals) in passes {
-        let mut results = checks::run(site, crew, &name, &commit, gates).await?;
-        baseline::judge(&mut results, &site.baseline);
-        if originals {
-            // One name a gate and pass, so that a reader can tell them apart.
-            results.iter_mut().for_each(|result| result.name.push_str(" (original files)"));
-        }
-        let facts = results.iter().map(|gate| Fact::GateFinished { attempt: job.attempt.clone(), gate: gate.clone() });
-        crew.tell(facts.collect()).await?;
-        if let Some(broken) = results.iter().find(|gate| gate.status == GateStatus::Errored) {
-            return Err(Error::internal(format!("The gate {} could not be run: {}", broken.name, broken.tail)));
-        }
-        let failed: Vec<&GateResult> = results.iter().filter(|gate| !gate.status.accepts()).collect();
-        if !failed.is_empty() {
-            let names: Vec<String> = failed.iter().map(|gate| gate.name.clone()).collect();
-            let diff = git.diff(&site.place.repo(), original, &commit, DIFF).await?;
-            let print = fingerprint(["gates", &names.join("\0"), &hex(&Sha256::digest(&diff))]);
-            let feedback = feedback::gates_failed(&failed, originals.then_some(protected));
-            let verdict = Verdict::GatesFailed { gates: names };
-            return Ok(Some(Conclusion::Rejected { verdict, feedback, fingerprint: print }));
-        }
-    }
-    Ok(None)
-}
-
-fn fingerprint<const N: usize>(parts: [&str; N]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    hex(&hash.finalize())[..32].to_owned()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Site {

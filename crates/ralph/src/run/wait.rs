@@ -155,13 +155,13 @@ fn failed(error: &Error, failures: u32) -> Ending {
     if let Some(next) = error.next_step() {
         reason = format!("{reason}. {next}");
     }
-    super::events::cut(&mut reason, 2000);
+    super::text::cut(&mut reason, 2000);
     Ending::Failed { reason }
 }
 
 /// The ending for what no repetition can change.
 pub(super) fn hopeless(reason: &str, next: Option<&str>) -> Ending {
     let mut reason = next.map_or_else(|| reason.to_owned(), |next| format!("{reason}. {next}"));
-    super::events::cut(&mut reason, 2000);
+    super::text::cut(&mut reason, 2000);
     Ending::Failed { reason }
 }
