@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cove_core::agent::AgentRequest;
 use cove_core::ledger::Verdict;
-use cove_core::run::GateSpec;
+use cove_core::run::{GateSpec, TokenMeaning};
 use cove_core::{
     AgentOutcome, AttemptId, EgressPolicy, Error, ErrorKind, Fact, HostRule, Mount, Network, Result, SandboxId, Usage,
 };
@@ -47,7 +47,13 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) enum Conclusion {
     /// Passed its gates on its base.
-    Ready { commit: String, protected: Vec<String>, message: String },
+    Ready {
+        commit: String,
+        protected: Vec<String>,
+        /// Gates that really passed.
+        green: Vec<String>,
+        message: String,
+    },
     /// Judged, and not accepted.
     Rejected { verdict: Verdict, feedback: String, fingerprint: String },
     /// The provider refuses for now.
@@ -91,6 +97,7 @@ pub(crate) struct Onto {
     pub(crate) head: String,
     pub(crate) commit: String,
     pub(crate) protected: Vec<String>,
+    pub(crate) green: Vec<String>,
     pub(crate) message: String,
 }
 
@@ -149,7 +156,7 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
         });
     }
 
-    let keep = format!("refs/cove/attempts/{}/{}", crate::prd::slug(&story.id, 60), job.number);
+    let keep = format!("refs/cove/attempts/{}/{}", site.ref_name(job.story), job.number);
     let collected = git.collect(&workspace, &repo, &job.base, &keep, &site.message(story, job)).await?;
     let work = match collected {
         Some(collected) => inspect(site, &job.base, collected).await?,
@@ -167,6 +174,13 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
         return Ok(conclusion);
     }
     let claims = crate::token::claims(&driven.message);
+    let others = site.prd.stories.len().saturating_sub(job.passed + 1);
+    if claims && site.spec.token_means == TokenMeaning::Prd && others > 0 {
+        let text = format!(
+            "The agent claims that the whole PRD is done; {others} other stories are open, and only checks close them"
+        );
+        crew.tell(vec![Fact::Note { text }]).await?;
+    }
     let gates = site.gates_of(story);
     let Some(work) = work else {
         return unchanged(site, crew, job, &gates, claims, driven.message).await;
@@ -182,10 +196,10 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
     let protected = if site.spec.trust_test_changes { Vec::new() } else { work.protected };
     let trial =
         Trial { name: "gates", commit: &work.commit, original: &job.base, protected: &protected, gates: &gates };
-    if let Some(rejected) = judged(site, crew, job, &trial).await? {
-        return Ok(rejected);
-    }
-    Ok(Conclusion::Ready { commit: work.commit, protected, message: driven.message })
+    Ok(match judged(site, crew, job, &trial).await? {
+        Ok(green) => Conclusion::Ready { commit: work.commit, protected, green, message: driven.message },
+        Err(rejected) => rejected,
+    })
 }
 
 /// Everything that happens while the agent's sandbox lives; it does not outlive this.
@@ -318,21 +332,18 @@ async fn unchanged(
             fingerprint: fingerprint(["no change"]),
         });
     }
-    let rejected = judged(
-        site,
-        crew,
-        job,
-        &Trial { name: "gates", commit: &job.base, original: &job.base, protected: &[], gates },
-    )
-    .await?;
-    Ok(rejected.unwrap_or(Conclusion::Ready { commit: job.base.clone(), protected: Vec::new(), message }))
+    let trial = Trial { name: "gates", commit: &job.base, original: &job.base, protected: &[], gates };
+    Ok(match judged(site, crew, job, &trial).await? {
+        Ok(green) => Conclusion::Ready { commit: job.base.clone(), protected: Vec::new(), green, message },
+        Err(rejected) => rejected,
+    })
 }
 
 /// Merges onto a head that moved, and judges the result as if it were new.
 async fn onto(site: &Site, crew: &Crew, job: &Job, work: Onto) -> Result<Conclusion> {
-    let Onto { head, commit, protected, message } = work;
+    let Onto { head, commit, protected, green, message } = work;
     if commit == job.base {
-        return Ok(Conclusion::Ready { commit: head, protected, message });
+        return Ok(Conclusion::Ready { commit: head, protected, green, message });
     }
     let story = site.story(job.story);
     let mut wording = site.message(story, job);
@@ -349,19 +360,24 @@ async fn onto(site: &Site, crew: &Crew, job: &Job, work: Onto) -> Result<Conclus
         }
     };
     let gates = site.gates_of(story);
-    let rejected = judged(
-        site,
-        crew,
-        job,
-        &Trial { name: "merged", commit: &merged, original: &head, protected: &protected, gates: &gates },
-    )
-    .await?;
-    Ok(rejected.unwrap_or(Conclusion::Ready { commit: merged, protected, message }))
+    let trial = Trial { name: "merged", commit: &merged, original: &head, protected: &protected, gates: &gates };
+    Ok(match judged(site, crew, job, &trial).await? {
+        Ok(green) => Conclusion::Ready { commit: merged, protected, green, message },
+        Err(rejected) => rejected,
+    })
 }
 
 impl Site {
     pub(crate) fn story(&self, at: usize) -> &Story {
         &self.prd.stories[at]
+    }
+
+    /// The story's id as part of a reference; its place is added where that would not tell it apart.
+    pub(crate) fn ref_name(&self, at: usize) -> String {
+        let slug = |story: &Story| crate::prd::slug(&story.id, 60);
+        let own = slug(self.story(at));
+        let shared = self.prd.stories.iter().filter(|story| slug(story) == own).count() > 1;
+        if own.is_empty() || shared { format!("{own}-{at}").trim_start_matches('-').to_owned() } else { own }
     }
 
     /// The run's gates and the story's own commands.

@@ -25,6 +25,7 @@ pub(crate) fn gates_failed(failed: &[&GateResult], restored: Option<&[String]>) 
     for gate in failed {
         let how = match (gate.status, gate.code) {
             (GateStatus::TimedOut, _) => "ran into its time limit".to_owned(),
+            (GateStatus::Errored, Some(code)) => format!("could not be run (exit code {code})"),
             (_, Some(code)) => format!("failed with exit code {code}"),
             _ => "failed".to_owned(),
         };

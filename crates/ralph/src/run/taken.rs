@@ -1,7 +1,7 @@
 //! A first look at what came out of a workspace: flags, refusals, and the runner's own files put back.
 
 use cove_core::{Error, ErrorKind, Result};
-use cove_git::{Change, ChangeStatus, CollectedWork};
+use cove_git::{Change, ChangeStatus, CollectedWork, CommitMessage};
 
 use super::Site;
 use crate::gates::{READ_BOUND, Snapshot};
@@ -56,7 +56,8 @@ pub(crate) async fn inspect(site: &Site, base: &str, collected: CollectedWork) -
     };
     if taken.refused.is_none() && !found.dropped.is_empty() {
         taken.dropped_all = found.dropped.len() >= collected.changes.len();
-        taken.commit = git.overlay(&repo, &taken.commit, base, &found.dropped).await?;
+        let message = CommitMessage::new("chore: leave the runner's files as they were");
+        taken.commit = git.restore(&repo, &taken.commit, base, &found.dropped, &message).await?;
     }
     Ok(Some(taken))
 }

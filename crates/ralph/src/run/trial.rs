@@ -2,7 +2,7 @@
 
 use cove_core::ledger::{GateResult, GateStatus, Verdict};
 use cove_core::run::GateSpec;
-use cove_core::{Error, Fact, Result};
+use cove_core::{Fact, Result};
 use sha2::{Digest, Sha256};
 
 use super::attempt::{Conclusion, Job};
@@ -25,8 +25,13 @@ pub(crate) struct Trial<'a> {
 }
 
 /// Runs the gates on a commit, and once more with the protected files as the original has them.
-/// `None` when everything passes.
-pub(crate) async fn judged(site: &Site, crew: &Crew, job: &Job, trial: &Trial<'_>) -> Result<Option<Conclusion>> {
+/// The names of those that really passed on the commit as it is, when all are satisfied.
+pub(crate) async fn judged(
+    site: &Site,
+    crew: &Crew,
+    job: &Job,
+    trial: &Trial<'_>,
+) -> Result<Result<Vec<String>, Conclusion>> {
     let Trial { name, commit, original, protected, gates } = *trial;
     let git = &site.shared.deps.git;
     let mut passes = vec![(name.to_owned(), commit.to_owned(), false)];
@@ -34,18 +39,19 @@ pub(crate) async fn judged(site: &Site, crew: &Crew, job: &Job, trial: &Trial<'_
         let restored = git.overlay(&site.place.repo(), commit, original, protected).await?;
         passes.push((format!("{name}-originals"), restored, true));
     }
+    let mut green = Vec::new();
     for (name, commit, originals) in passes {
         let mut results = checks::run(site, crew, &name, &commit, gates).await?;
         baseline::judge(&mut results, &site.baseline);
-        if originals {
+        if !originals {
+            let passed = results.iter().filter(|gate| gate.status == GateStatus::Passed);
+            green = passed.map(|gate| gate.name.clone()).collect();
+        } else {
             // One name a gate and pass, so that a reader can tell them apart.
             results.iter_mut().for_each(|result| result.name.push_str(" (original files)"));
         }
         let facts = results.iter().map(|gate| Fact::GateFinished { attempt: job.attempt.clone(), gate: gate.clone() });
         crew.tell(facts.collect()).await?;
-        if let Some(broken) = results.iter().find(|gate| gate.status == GateStatus::Errored) {
-            return Err(Error::internal(format!("The gate {} could not be run: {}", broken.name, broken.tail)));
-        }
         let failed: Vec<&GateResult> = results.iter().filter(|gate| !gate.status.accepts()).collect();
         if !failed.is_empty() {
             let names: Vec<String> = failed.iter().map(|gate| gate.name.clone()).collect();
@@ -53,10 +59,10 @@ pub(crate) async fn judged(site: &Site, crew: &Crew, job: &Job, trial: &Trial<'_
             let print = fingerprint(["gates", &names.join("\0"), &hex(&Sha256::digest(&diff))]);
             let feedback = feedback::gates_failed(&failed, originals.then_some(protected));
             let verdict = Verdict::GatesFailed { gates: names };
-            return Ok(Some(Conclusion::Rejected { verdict, feedback, fingerprint: print }));
+            return Ok(Err(Conclusion::Rejected { verdict, feedback, fingerprint: print }));
         }
     }
-    Ok(None)
+    Ok(Ok(green))
 }
 
 /// Tells equal failures from different ones.
