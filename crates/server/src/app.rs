@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use cove_control::{Sandboxes, find};
+use cove_control::{Findable, Sandboxes, find};
 use cove_core::{Error, Records, Result, RunId, RunRecord, SandboxId};
-use cove_stores::Store;
+use cove_stores::{RunGlance, Store};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,6 @@ use crate::token::Expected;
 
 /// Requests worked on at once, streams left out.
 const AT_ONCE: usize = 128;
-
-/// Runs looked at when one is named by less than its id, and for counts.
-pub(crate) const ALL_RUNS: usize = 100_000;
 
 /// Shared by all handlers.
 pub(crate) type Shared = Arc<App>;
@@ -69,12 +66,18 @@ impl App {
         }))
     }
 
+    /// The run that a person means, as its id.
+    pub(crate) async fn run_id(&self, text: &str) -> Result<RunId> {
+        if let Ok(id) = text.parse::<RunId>() {
+            return Ok(id);
+        }
+        let named: Vec<Named> = self.records.glance().await?.into_iter().map(Named).collect();
+        find(&named, text).map(|found| found.0.id.clone())
+    }
+
     /// The run that a person means.
     pub(crate) async fn find_run(&self, text: &str) -> Result<RunRecord> {
-        match text.parse::<RunId>() {
-            Ok(id) => self.records.run(&id).await,
-            Err(_) => find(&self.records.runs(ALL_RUNS).await?, text).cloned(),
-        }
+        self.records.run(&self.run_id(text).await?).await
     }
 
     /// Works to the end even when the client leaves in the middle.
@@ -88,9 +91,9 @@ impl App {
 
     /// Sandboxes that living runs work with.
     pub(crate) async fn in_use(&self) -> Result<Vec<SandboxId>> {
-        let runs = self.records.runs(ALL_RUNS).await?;
-        let living = runs.into_iter().filter(|run| !run.phase.is_final());
+        let living = self.records.living_runs().await?;
         Ok(living
+            .into_iter()
             .flat_map(|run| run.stories)
             .filter_map(|story| story.current)
             .flat_map(|attempt| attempt.sandboxes)
@@ -100,10 +103,28 @@ impl App {
     /// Whether a run has something to do by itself; one that waits for a person has not.
     pub(crate) async fn busy(&self) -> Result<bool> {
         use cove_core::Phase::{Paused, WaitingInput};
-        Ok(self.records.runs(ALL_RUNS).await?.iter().any(|run| match run.phase {
+        Ok(self.records.living_runs().await?.iter().any(|run| match run.phase {
             WaitingInput => false,
             Paused => run.resume_at.is_some(),
             phase => !phase.is_final(),
         }))
+    }
+}
+
+struct Named(RunGlance);
+
+impl Findable for Named {
+    const WHAT: &'static str = "run";
+    const PREFIX: &'static str = RunId::PREFIX;
+    const LISTED_BY: &'static str = "cove list";
+
+    fn id(&self) -> &str {
+        self.0.id.as_str()
+    }
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+    fn living(&self) -> bool {
+        !self.0.phase.is_final()
     }
 }

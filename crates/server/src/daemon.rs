@@ -21,7 +21,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::app::{ALL_RUNS, App, Shared};
+use crate::app::{App, Shared};
 use crate::listen::{self, CONNECTIONS};
 use crate::lock::Lock;
 use crate::options::Options;
@@ -95,9 +95,7 @@ impl Daemon {
             None => None,
         };
         app.runs.recover().await?;
-        for run in app.records.runs(ALL_RUNS).await? {
-            app.metrics.saw(&run);
-        }
+        see_all(&app).await?;
 
         let own = TaskTracker::new();
         own.spawn(reconcile(app.clone()));
@@ -207,6 +205,14 @@ async fn reconcile(app: Shared) {
     }
 }
 
+/// Counts the runs there are.
+async fn see_all(app: &App) -> Result<()> {
+    for run in app.records.runs(usize::MAX).await? {
+        app.metrics.saw(&run);
+    }
+    Ok(())
+}
+
 /// Counts runs as they end.
 async fn observe(app: Shared) {
     let mut changes = app.runs.changes();
@@ -220,8 +226,11 @@ async fn observe(app: Shared) {
                 Ok(run) => app.metrics.saw(&run),
                 Err(_) => app.metrics.forgot(&id),
             },
-            // A scrape counts what was missed.
-            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Lagged(_)) => {
+                if let Err(error) = see_all(&app).await {
+                    tracing::warn!(%error, "runs that ended may not be counted");
+                }
+            }
             Err(RecvError::Closed) => return,
         }
     }

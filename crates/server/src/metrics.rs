@@ -1,6 +1,6 @@
 //! Prometheus metrics, <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use cove_api::Operation;
 use cove_core::{Control, Phase, Records, Result, RunId, RunRecord, SandboxState};
 
-use crate::app::{ALL_RUNS, App};
+use crate::app::App;
 
 /// Upper bounds in seconds.
 const BUCKETS: [f64; 11] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
@@ -36,8 +36,8 @@ struct Counted {
     requests: BTreeMap<(Operation, u16), Histogram>,
     /// By outcome and agent.
     finished: BTreeMap<(&'static str, String), u64>,
-    /// Runs counted as finished; a run that was tried again counts again.
-    over: HashSet<RunId>,
+    /// Runs counted as finished, and how; a run that was tried again counts again.
+    over: HashMap<RunId, Phase>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl Metrics {
         let mut counted = self.counted();
         if !run.phase.is_final() {
             counted.over.remove(&run.id);
-        } else if counted.over.insert(run.id.clone()) {
+        } else if counted.over.insert(run.id.clone(), run.phase) != Some(run.phase) {
             *counted.finished.entry((run.phase.name(), run.spec.agent.name.clone())).or_default() += 1;
         }
     }
@@ -92,11 +92,9 @@ pub(crate) async fn render(app: &App) -> Result<String> {
         text.sample("cove_engine_up", &[("engine", &engine.kind().to_string())], f64::from(u8::from(up)));
     }
 
-    let runs = app.records.runs(ALL_RUNS).await?;
     let mut phases: HashMap<Phase, u64> = HashMap::new();
-    for run in &runs {
+    for run in app.records.glance().await? {
         *phases.entry(run.phase).or_default() += 1;
-        app.metrics.saw(run);
     }
     text.family("cove_runs", "gauge", "Runs on record by phase");
     for phase in PHASES {

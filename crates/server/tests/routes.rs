@@ -231,6 +231,10 @@ async fn metrics_count() {
     let run = served.client.submit(&spec("counted"), None).await.unwrap();
     served.runs.finish(&run.id, Ending::Succeeded).await;
     served.client.run("nothing").await.unwrap_err();
+    eventually("the end is counted", LONG, async || {
+        served.client.metrics().await.unwrap().contains("cove_runs_finished_total{")
+    })
+    .await;
     let text = served.client.metrics().await.unwrap();
     for line in [
         "cove_build_info{version=\"0.1.0\"} 1",
@@ -250,15 +254,14 @@ async fn metrics_count() {
         assert!(text.contains(&format!("# TYPE {family} ")), "{line}");
     }
     // Tried again, it counts again.
-    served.runs.finish(&run.id, Ending::Succeeded).await;
     served.client.retry_run("counted").await.unwrap();
-    eventually("the retry is seen", LONG, async || {
-        served.client.metrics().await.unwrap().contains("cove_runs{phase=\"running\"} 1")
+    assert!(served.client.metrics().await.unwrap().contains("cove_runs{phase=\"running\"} 1"));
+    served.runs.finish(&run.id, Ending::Stopped).await;
+    eventually("the second end is counted", LONG, async || {
+        let line = "cove_runs_finished_total{outcome=\"stopped\",agent=\"command\"} 1";
+        served.client.metrics().await.unwrap().contains(line)
     })
     .await;
-    served.runs.finish(&run.id, Ending::Stopped).await;
-    let text = served.client.metrics().await.unwrap();
-    assert!(text.contains("cove_runs_finished_total{outcome=\"stopped\",agent=\"command\"} 1"), "{text}");
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ impl Dialect for Claude {
         match text(event, &["type"]) {
             "system" => self.system(event, reading),
             "assistant" => self.assistant(event, reading),
-            "user" => Self::user(event, reading),
+            "user" => self.user(event, reading),
             "rate_limit_event" => Self::rate_limit(at(event, &["rate_limit_info"]), reading),
             "result" => self.result(event, reading),
             "stream_event" | "control_request" | "control_response" | "prompt_suggestion" => {}
@@ -113,14 +113,19 @@ impl Claude {
         known.is_none()
     }
 
-    fn user(event: &Value, reading: &mut Reading) {
+    fn user(&mut self, event: &Value, reading: &mut Reading) {
         for block in list(at(event, &["message", "content"])) {
             if text(block, &["type"]) != "tool_result" {
                 continue;
             }
             let content = at(block, &["content"]);
             let first = content.as_str().or_else(|| list(content).iter().find_map(|part| part.get("text")?.as_str()));
-            reading.tool_result(at(block, &["is_error"]) == &Value::Bool(true), first.unwrap_or_default());
+            let (first, failed) = (first.unwrap_or_default(), at(block, &["is_error"]) == &Value::Bool(true));
+            // A tool that the repository's settings take away altogether is no denial to the program.
+            if failed && first.contains("is disabled for this session") {
+                self.deny(text(block, &["tool_use_id"]), first, reading);
+            }
+            reading.tool_result(failed, first);
         }
     }
 

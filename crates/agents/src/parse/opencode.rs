@@ -60,7 +60,7 @@ fn tool(part: &Value, reading: &mut Reading) {
             }
             reading.tool_result(true, why);
         }
-        "completed" => reading.tool_result(false, text(state, &["output"])),
+        "completed" => reading.tool_result(count(state, &["metadata", "exit"]) != 0, text(state, &["output"])),
         _ => {}
     }
 }

@@ -83,7 +83,7 @@ pub(super) async fn one(State(app): State<Shared>, Named(name): Named) -> Answer
 }
 
 pub(super) async fn remove(State(app): State<Shared>, Named(name): Named) -> Answer<StatusCode> {
-    let (work, id) = (app.clone(), app.find_run(&name).await?.id);
+    let (work, id) = (app.clone(), app.run_id(&name).await?);
     app.to_the_end(async move {
         work.runs.remove(&id).await?;
         work.metrics.forgot(&id);
@@ -116,7 +116,7 @@ enum Change {
 }
 
 async fn change(app: Shared, name: String, change: Change) -> Answer<Json<RunRecord>> {
-    let (work, id) = (app.clone(), app.find_run(&name).await?.id);
+    let (work, id) = (app.clone(), app.run_id(&name).await?);
     let run = app
         .to_the_end(async move {
             match change {
@@ -142,9 +142,9 @@ pub(super) async fn entries(
     Named(name): Named,
     Params(page): Params<Page>,
 ) -> Answer<Json<Vec<Entry>>> {
-    let run = app.find_run(&name).await?;
+    let run = app.find_run(&name).await?.id;
     let limit = page.limit.unwrap_or(200).min(MAX_PAGE);
-    Ok(Json(app.records.entries(&run.id, page.after.unwrap_or(0), limit).await?))
+    Ok(Json(app.records.entries(&run, page.after.unwrap_or(0), limit).await?))
 }
 
 #[derive(Deserialize)]
@@ -169,7 +169,7 @@ pub(super) async fn apply(
     Body(apply): Body<Apply>,
 ) -> Answer<Json<Delivered>> {
     absolute(&apply.repository)?;
-    let (work, id) = (app.clone(), app.find_run(&name).await?.id);
+    let (work, id) = (app.clone(), app.run_id(&name).await?);
     let delivered = app.to_the_end(async move { work.runs.apply(&id, &apply.repository, apply.switch).await }).await?;
     Ok(Json(delivered))
 }
@@ -180,7 +180,7 @@ pub(super) async fn export(
     Body(export): Body<Export>,
 ) -> Answer<Json<Exported>> {
     absolute(&export.directory)?;
-    let (work, id) = (app.clone(), app.find_run(&name).await?.id);
+    let (work, id) = (app.clone(), app.run_id(&name).await?);
     let files = app.to_the_end(async move { work.runs.export(&id, &export.directory).await }).await?;
     Ok(Json(Exported { files }))
 }

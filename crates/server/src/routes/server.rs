@@ -11,7 +11,7 @@ use cove_core::{EngineKind, Isolation, Records};
 use http::header::CONTENT_TYPE;
 
 use crate::answer::Answer;
-use crate::app::{ALL_RUNS, Shared};
+use crate::app::Shared;
 use crate::metrics::render;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| cove_api::document().to_string());
@@ -34,7 +34,7 @@ pub(super) async fn metrics(State(app): State<Shared>) -> Answer<impl IntoRespon
 }
 
 pub(super) async fn status(State(app): State<Shared>) -> Answer<Json<Status>> {
-    let runs = app.records.runs(ALL_RUNS).await?;
+    let runs = app.records.glance().await?;
     let sandboxes = app.records.sandboxes().await?;
     let engines: Vec<EngineKind> = app
         .sandboxes
@@ -51,7 +51,7 @@ pub(super) async fn status(State(app): State<Shared>) -> Answer<Json<Status>> {
         started_at: app.started_at,
         data_dir: app.options.data_dir.clone(),
         state_dir: app.options.state_dir.clone(),
-        living_runs: runs.iter().filter(|run| run.living()).count() as u32,
+        living_runs: runs.iter().filter(|run| !run.phase.is_final()).count() as u32,
         living_sandboxes: sandboxes.iter().filter(|info| info.living()).count() as u32,
         engines,
     }))
