@@ -1,6 +1,6 @@
 //! Finding a thing by what a person typed.
 
-use cove_core::{Error, Result, RunRecord, SandboxId, SandboxInfo, SandboxState};
+use cove_core::{Error, Result, SandboxId, SandboxInfo, SandboxState};
 
 /// Something with an identifier and a name.
 pub trait Findable {
@@ -16,22 +16,6 @@ pub trait Findable {
     fn name(&self) -> &str;
     /// Whether it is living; a living one's name wins over that of ended ones.
     fn living(&self) -> bool;
-}
-
-impl Findable for RunRecord {
-    const WHAT: &'static str = "run";
-    const PREFIX: &'static str = "run_";
-    const LISTED_BY: &'static str = "cove list";
-
-    fn id(&self) -> &str {
-        self.id.as_str()
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn living(&self) -> bool {
-        !self.phase.is_final()
-    }
 }
 
 impl Findable for SandboxInfo {

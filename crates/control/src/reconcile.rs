@@ -13,6 +13,9 @@ use crate::sandboxes::Inner;
 /// How long the record of a sandbox that failed is kept for people to read.
 const FAILED_KEPT_SECONDS: i64 = 86_400;
 
+/// How many of them, the newest, are kept at most.
+const FAILED_KEPT: usize = 100;
+
 /// How often, and how long apart, a sweep waits for creations to end before it leaves the work to the next.
 const TRIES: u32 = 50;
 const APART: Duration = Duration::from_millis(100);
@@ -72,16 +75,20 @@ impl Inner {
         None
     }
 
-    /// Forgets old failures.
+    /// Forgets failures that are old or too many.
     async fn prune(&self, keep: &[SandboxId]) -> Result<()> {
         let now = Timestamp::now().as_second();
-        for record in self.records.sandboxes().await? {
+        let records = self.records.sandboxes().await?;
+        let failed = records.into_iter().filter(|i| matches!(i.state, SandboxState::Failed { .. }));
+        for (place, record) in failed.enumerate() {
             let old = now - record.created_at.as_second() > FAILED_KEPT_SECONDS;
-            if old && matches!(record.state, SandboxState::Failed { .. }) && !keep.contains(&record.id) {
-                if let Some(engine) = self.engines.iter().find(|e| e.kind() == record.engine) {
-                    within(REMOVE, &**engine, "remove the sandbox", engine.remove(&record.id)).await?;
-                }
-                self.records.forget_sandbox(&record.id).await?;
+            if keep.contains(&record.id) || !old && place < FAILED_KEPT {
+                continue;
+            }
+            let Some(engine) = self.engines.iter().find(|e| e.kind() == record.engine) else { continue };
+            match within(REMOVE, &**engine, "remove the sandbox", engine.remove(&record.id)).await {
+                Ok(()) => self.records.forget_sandbox(&record.id).await?,
+                Err(error) => tracing::warn!(sandbox = %record.id, %error, "a failed sandbox stays on record"),
             }
         }
         Ok(())

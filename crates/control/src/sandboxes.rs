@@ -321,13 +321,23 @@ impl Inner {
             }
             (SandboxState::Stopped { .. } | SandboxState::Failed { .. }, None) => return Ok(record),
         };
-        if state != record.state || attestation != record.attestation {
-            record.state = state;
-            record.attestation = attestation;
-            // Not revived when it was removed meanwhile.
-            let _naming = self.naming.lock().await;
-            if self.records.sandboxes().await?.iter().any(|i| i.id == record.id) {
+        if state == record.state && attestation == record.attestation {
+            return Ok(record);
+        }
+        // What changed on record while the engine was asked is newer than its answer, and what was
+        // removed meanwhile is not revived.
+        let _naming = self.naming.lock().await;
+        let now = self.records.sandboxes().await?.into_iter().find(|i| i.id == record.id);
+        match now {
+            Some(now) if now.state != record.state => return Ok(now),
+            Some(_) => {
+                record.state = state;
+                record.attestation = attestation;
                 self.records.put_sandbox(&record).await?;
+            }
+            None => {
+                record.state = state;
+                record.attestation = attestation;
             }
         }
         Ok(record)

@@ -244,3 +244,18 @@ async fn an_engine_that_does_not_answer_is_left_alone() {
     assert!(place.sandboxes.remove(&info.id).await.is_err());
     assert!(place.state(&info.id).await.is_some(), "the record stays until the engine removed it");
 }
+
+#[tokio::test]
+async fn failures_are_kept_for_a_while_and_in_bounds() {
+    let place = Place::new();
+    for _ in 0..105 {
+        place.engine.fail_next("create", ErrorKind::NotStarted);
+        place.create("").await.unwrap_err();
+    }
+    let mut old = place.records.sandboxes().await.unwrap()[0].clone();
+    old.created_at = "2020-01-01T00:00:00Z".parse().unwrap();
+    place.records.put_sandbox(&old).await.unwrap();
+    place.sandboxes.reconcile(&[]).await.unwrap();
+    assert_eq!(place.records.sandboxes().await.unwrap().len(), 99);
+    assert_eq!(place.state(&old.id).await, None);
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -213,22 +214,45 @@ pub struct Collected {
 ///
 /// # Errors
 /// Those of the streams; `Interrupted` when they end without an exit.
-pub async fn collect(mut exec: Exec, stdin: &[u8], bound: usize) -> Result<Collected> {
+pub async fn collect(exec: Exec, stdin: &[u8], bound: usize) -> Result<Collected> {
+    let Exec { mut input, mut output } = exec;
     // A process that never reads its stdin ends the write with `Interrupted`; its output counts.
-    if !stdin.is_empty() {
-        let _ = exec.input.write(stdin).await;
-    }
-    let _ = exec.input.close().await;
+    let mut feeding = Some(Box::pin(async move {
+        if !stdin.is_empty() {
+            let _ = input.write(stdin).await;
+        }
+        let _ = input.close().await;
+        // Kept to the end: leaving early could be taken for leaving altogether.
+        input
+    }));
+    let mut fed = None;
     let (mut stdout, mut stderr, mut truncated) = (Vec::new(), Vec::new(), false);
-    while let Some(piece) = exec.output.next().await? {
+    loop {
+        let piece = {
+            // Both directions at once: a process that answers as it reads would wait for ever if
+            // all of stdin came before any of its output was taken.
+            let mut next = output.next();
+            std::future::poll_fn(|context| {
+                if let Some(future) = &mut feeding
+                    && let Poll::Ready(input) = future.as_mut().poll(context)
+                {
+                    feeding = None;
+                    fed = Some(input);
+                }
+                next.as_mut().poll(context)
+            })
+            .await?
+        };
         let (kept, bytes) = match piece {
-            Output::Stdout(bytes) => (&mut stdout, bytes),
-            Output::Stderr(bytes) => (&mut stderr, bytes),
-            Output::Exit(exit) => return Ok(Collected { exit, stdout, stderr, truncated }),
+            None => break,
+            Some(Output::Stdout(bytes)) => (&mut stdout, bytes),
+            Some(Output::Stderr(bytes)) => (&mut stderr, bytes),
+            Some(Output::Exit(exit)) => return Ok(Collected { exit, stdout, stderr, truncated }),
         };
         let room = bound.saturating_sub(kept.len());
         truncated |= bytes.len() > room;
         kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
+    drop(fed);
     Err(Error::new(ErrorKind::Interrupted, "The process's output ended before the process did"))
 }

@@ -13,3 +13,10 @@ pub mod native;
 pub mod supervisor;
 
 pub use fake::FakeEngine;
+
+#[cfg(target_os = "linux")]
+pub use direct::Direct;
+#[cfg(target_os = "linux")]
+pub use local::LocalEngine;
+#[cfg(target_os = "linux")]
+pub use supervisor::{HelperProgram, helper_main};

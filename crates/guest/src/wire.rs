@@ -93,7 +93,7 @@ pub enum Notice {
     /// Answer to [`Order::Probe`].
     Report {
         /// What was seen.
-        facts: Facts,
+        facts: Box<Facts>,
     },
     /// The probe failed.
     Blind {

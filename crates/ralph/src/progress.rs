@@ -20,6 +20,8 @@
 
 use jiff::Timestamp;
 
+use crate::prompt::head;
+
 /// Heading of the part that is kept on top.
 const PATTERNS: &str = "Codebase Patterns";
 /// Bullets of one kind kept from one entry.
@@ -145,7 +147,7 @@ fn bullets(texts: &[String]) -> impl Iterator<Item = String> {
 fn line_of(text: &str) -> String {
     let flat: String =
         text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect();
-    if flat.len() <= BULLET_BYTES { flat } else { format!("{}…", &flat[..flat.floor_char_boundary(BULLET_BYTES)]) }
+    if flat.len() <= BULLET_BYTES { flat } else { format!("{}…", head(&flat, BULLET_BYTES)) }
 }
 
 fn is_rule(line: &str) -> bool {
@@ -287,7 +289,7 @@ pub fn for_prompt(text: &str, bound: usize) -> String {
 
 /// Whole lines from the beginning, and `tail`, within `bound`.
 fn cut_at_line(text: &str, bound: usize, tail: &str) -> String {
-    let room = text.floor_char_boundary(bound.saturating_sub(tail.len() + 1));
+    let room = head(text, bound.saturating_sub(tail.len() + 1)).len();
     let cut = text[..room].rfind('\n').map_or(0, |at| at + 1);
     if cut == 0 || bound <= tail.len() + 1 { String::new() } else { format!("{}{tail}\n", &text[..cut]) }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use cove_core::run::GateSpec;
 use cove_core::{Error, Result};
+use cove_git::{Change, ChangeStatus};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::gates::Tree;
@@ -34,8 +35,23 @@ pub enum EditKind {
     Modified,
     /// It is gone.
     Deleted,
-    /// It became a link, a file or a submodule, or was one.
+    /// It became a link, or was one.
     TypeChanged,
+    /// It is now a submodule, or points to another commit of one.
+    Submodule,
+}
+
+impl From<&Change> for Edit {
+    fn from(change: &Change) -> Self {
+        let kind = match change.status {
+            _ if change.new_mode == Change::SUBMODULE => EditKind::Submodule,
+            ChangeStatus::Added => EditKind::Added,
+            ChangeStatus::Modified => EditKind::Modified,
+            ChangeStatus::Removed => EditKind::Deleted,
+            ChangeStatus::TypeChanged => EditKind::TypeChanged,
+        };
+        Self { path: change.path.clone(), kind }
+    }
 }
 
 /// Where the runner's own files lie in the repository; none when they are outside.
@@ -64,13 +80,15 @@ pub struct Tamper {
 /// Most flags of one diff.
 pub const FLAGS_BOUND: usize = 50;
 
-/// The paths whose contents, before and after, [`inspect`] compares: to be loaded into both trees.
+/// The paths whose contents, before and after, [`inspect`] compares: to be loaded into both trees. Those
+/// that decide most come first, for a caller that loads only so many; what is not loaded is judged by
+/// its name, to the worse side.
 pub fn wanted(edits: &[Edit]) -> Vec<String> {
-    edits
-        .iter()
-        .filter(|edit| place::of(&edit.path) != place::Place::Other || content::is_source(&edit.path))
-        .map(|edit| edit.path.clone())
-        .collect()
+    let (special, plain): (Vec<&Edit>, Vec<&Edit>) =
+        edits.iter().partition(|edit| !matches!(place::of(&edit.path), place::Place::Other | place::Place::Test));
+    let plain =
+        plain.into_iter().filter(|edit| place::of(&edit.path) == place::Place::Test || content::is_source(&edit.path));
+    special.into_iter().chain(plain).map(|edit| edit.path.clone()).collect()
 }
 
 /// Looks at a diff. `before` and `after` hold the contents of the paths named by [`wanted`]; a file
@@ -91,6 +109,10 @@ pub fn inspect(
         let path = edit.path.as_str();
         if place::is_git_directory(path) {
             found.refuse(format!("it writes to `{}`, inside a git directory", shown(path)));
+            continue;
+        }
+        if edit.kind == EditKind::Submodule {
+            found.refuse(format!("it makes `{}` a submodule, or moves one", shown(path)));
             continue;
         }
         if let Some(what) = place::control_file(path, control) {
@@ -143,7 +165,7 @@ fn test(edit: &Edit, before: &dyn Tree, after: &dyn Tree, found: &mut Found) {
             found.flag(format!("test file `{}` was deleted", shown(path)));
             found.protected.insert(path.to_owned());
         }
-        EditKind::Modified | EditKind::TypeChanged => {
+        EditKind::Modified | EditKind::TypeChanged | EditKind::Submodule => {
             let more = content::only_longer(path, before, after);
             found.flag(format!(
                 "test file `{}` was changed{}",
@@ -187,6 +209,7 @@ fn verb(kind: EditKind) -> &'static str {
         EditKind::Modified => "changed",
         EditKind::Deleted => "deleted",
         EditKind::TypeChanged => "replaced by another kind of file",
+        EditKind::Submodule => "made a submodule",
     }
 }
 

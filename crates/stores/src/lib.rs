@@ -4,4 +4,4 @@
 
 mod sqlite;
 
-pub use sqlite::Store;
+pub use sqlite::{RunGlance, Store};

@@ -107,6 +107,10 @@ async fn contract(store: &Store) {
     sorted.sort_by(|a, b| b.cmp(a));
     assert_eq!(ids, sorted);
     assert_eq!(store.runs(1).await.unwrap().len(), 1);
+    let seen: Vec<_> = store.glance().await.unwrap().into_iter().map(|g| (g.id, g.name, g.phase)).collect();
+    let known: Vec<_> = store.runs(10).await.unwrap().into_iter().map(|r| (r.id, r.name, r.phase)).collect();
+    assert_eq!(seen, known);
+    assert_eq!(store.living_runs().await.unwrap(), std::slice::from_ref(&again));
 
     // Forgetting takes the ledger along and may be repeated; updating what is gone is refused.
     for _ in 0..2 {

@@ -1,6 +1,7 @@
 //! A scripted engine: sandboxes are entries of a table, commands are words it knows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub struct FakeEngine {
     capabilities: Capabilities,
     table: Mutex<Table>,
     held: watch::Sender<bool>,
+    processes: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +46,13 @@ impl FakeEngine {
                 caps.proven(control)
             }
         });
-        Arc::new(Self { kind, capabilities, table: Mutex::default(), held: watch::channel(false).0 })
+        Arc::new(Self {
+            kind,
+            capabilities,
+            table: Mutex::default(),
+            held: watch::channel(false).0,
+            processes: Arc::default(),
+        })
     }
 
     /// The next call of this method (`create`, `exec`, `stop`, `remove`, `inspect`, `list`, `sweep`) fails so.
@@ -75,6 +83,11 @@ impl FakeEngine {
     /// The calls so far, as `method id`.
     pub fn calls(&self) -> Vec<String> {
         self.table().calls.clone()
+    }
+
+    /// Processes that have not ended.
+    pub fn living_processes(&self) -> usize {
+        self.processes.load(Ordering::SeqCst)
     }
 
     /// Ids of the sandboxes it has.
@@ -147,7 +160,7 @@ impl Engine for FakeEngine {
             }
             end.subscribe()
         };
-        Ok(play(spec.clone(), ended))
+        Ok(play(spec.clone(), ended, self.processes.clone()))
     }
 
     async fn stop(&self, id: &SandboxId, _grace: Duration) -> Result<()> {
@@ -235,11 +248,13 @@ impl ExecOutput for Heard {
 }
 
 /// The task ends when the process does, its sandbox ends, or nobody holds either direction.
-fn play(spec: ExecSpec, mut ended: watch::Receiver<bool>) -> Exec {
+fn play(spec: ExecSpec, mut ended: watch::Receiver<bool>, processes: Arc<AtomicUsize>) -> Exec {
     let (said, mut inbox) = mpsc::channel(16);
     let (say, heard) = mpsc::channel(16);
     let pty = spec.pty.is_some();
+    let living = Living::begin(processes);
     tokio::spawn(async move {
+        let _living = living;
         let timeout = spec.timeout().unwrap_or(Duration::from_secs(86_400));
         let exit = tokio::select! {
             exit = act(&spec, &mut inbox, &say) => exit,
@@ -250,6 +265,22 @@ fn play(spec: ExecSpec, mut ended: watch::Receiver<bool>) -> Exec {
         let _ = say.send(Output::Exit(exit)).await;
     });
     Exec { input: Box::new(Input { said, pty }), output: Box::new(Heard(heard)) }
+}
+
+/// Counts a process for as long as it lives.
+struct Living(Arc<AtomicUsize>);
+
+impl Living {
+    fn begin(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 async fn act(spec: &ExecSpec, inbox: &mut mpsc::Receiver<Said>, say: &mpsc::Sender<Output>) -> ExitStatus {

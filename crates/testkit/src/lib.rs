@@ -1,5 +1,6 @@
 //! What tests of several crates share: builders, waiting with a deadline, conformance suites.
 
+pub mod conformance;
 mod engine;
 
 use std::time::{Duration, Instant};

@@ -21,6 +21,8 @@ pub struct Act {
     pub stdout: Vec<u8>,
     /// Bytes of stderr.
     pub stderr: Vec<u8>,
+    /// Does not end by itself once it has said everything.
+    pub hangs: bool,
     /// How it ends.
     pub end: End,
 }
@@ -40,6 +42,7 @@ impl Act {
             removes: Vec::new(),
             stdout: Vec::new(),
             stderr: Vec::new(),
+            hangs: false,
             end: End::Exit(ExitStatus::exited(code)),
         }
     }
@@ -70,6 +73,13 @@ impl Act {
         self
     }
 
+    /// Stays until it is ended from outside.
+    #[must_use]
+    pub fn hang(mut self) -> Self {
+        self.hangs = true;
+        self
+    }
+
     /// Waits before anything else.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
@@ -93,6 +103,9 @@ impl Act {
             for chunk in bytes.chunks(64 << 10) {
                 if is_stdout { process.stdout(chunk).await } else { process.stderr(chunk).await }
             }
+        }
+        if self.hangs {
+            std::future::pending::<()>().await;
         }
         self.end
     }

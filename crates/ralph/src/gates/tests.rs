@@ -1,13 +1,16 @@
 use super::*;
 use crate::prd::Prd;
 
+/// Name, files with contents, command lines expected.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 fn tree(files: &[(&str, &str)]) -> Snapshot {
     files.iter().copied().collect()
 }
 
 #[test]
 fn a_repositorys_own_checks_are_found() {
-    let rows: &[(&str, &[(&str, &str)], &[&str])] = &[
+    let rows: &[Row<'_>] = &[
         ("nothing", &[("README.md", "")], &[]),
         ("rust", &[("Cargo.toml", "[package]\nname='x'")], &["cargo test"]),
         ("rust, broken manifest", &[("Cargo.toml", "[[[")], &["cargo test"]),

@@ -116,7 +116,7 @@ impl Prd {
     ///
     /// # Errors
     /// `Invalid`, naming line and field; other problems of the same file are in the context.
-    /// `Exhausted`… never: a text over [`TEXT_BOUND`] is `Invalid` too.
+    /// A text over [`TEXT_BOUND`] is `Invalid` too.
     pub fn parse(text: &str, file_name: Option<&Path>) -> Result<Self> {
         let name = display_name(file_name);
         if text.len() > TEXT_BOUND {

@@ -21,10 +21,28 @@ pub(super) fn clip(text: &str, bound: usize, keep_end: bool) -> String {
         return text.to_owned();
     }
     if keep_end {
-        format!("[… beginning left out]\n{}", &text[text.ceil_char_boundary(text.len() - bound)..])
+        format!("[… beginning left out]\n{}", end(text, bound))
     } else {
-        format!("{}\n[… rest left out]", &text[..text.floor_char_boundary(bound)])
+        format!("{}\n[… rest left out]", head(text, bound))
     }
+}
+
+/// The beginning, at most `bound` bytes, cut between characters.
+pub(crate) fn head(text: &str, bound: usize) -> &str {
+    let mut at = bound.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    &text[..at]
+}
+
+/// The end, at most `bound` bytes, cut between characters.
+fn end(text: &str, bound: usize) -> &str {
+    let mut at = text.len().saturating_sub(bound);
+    while !text.is_char_boundary(at) {
+        at += 1;
+    }
+    &text[at..]
 }
 
 /// Without terminal escapes, control characters, and the invisible characters that hide or reorder

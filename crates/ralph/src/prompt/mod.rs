@@ -10,6 +10,7 @@ use cove_core::run::{GateSpec, TokenMeaning};
 use crate::prd::Story;
 
 pub use fence::fenced;
+pub(crate) use fence::head;
 
 /// Longest prompt that is made; every part is bounded so that all of them fit.
 pub const PROMPT_BOUND: usize = 256 << 10;

@@ -3,7 +3,7 @@
 use cove_core::run::TokenMeaning;
 
 use super::PromptContext;
-use super::fence::{clean, clip, fenced};
+use super::fence::{clean, clip, fenced, head};
 use crate::progress;
 
 const DESCRIPTION_BOUND: usize = 32 << 10;
@@ -57,7 +57,7 @@ fn section(out: &mut String, heading: &str, body: &str) {
 
 /// One line, without control characters, of at most the first 8 KiB.
 pub(super) fn line(text: &str) -> String {
-    clean(&text[..text.floor_char_boundary(8 << 10)]).split_whitespace().collect::<Vec<_>>().join(" ")
+    clean(head(text, 8 << 10)).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn description_of_project(context: &PromptContext<'_>) -> String {
@@ -97,11 +97,14 @@ pub(super) fn feedback(context: &PromptContext<'_>) -> String {
 }
 
 pub(super) fn gates(context: &PromptContext<'_>) -> String {
-    let commands =
-        context.gates.iter().take(GATES).map(|gate| &gate.command).chain(context.story.commands.iter().take(GATES));
+    let commands = context.gates.iter().take(GATES).map(|gate| &gate.command);
     let mut list = String::new();
-    for command in commands {
-        list.push_str(&format!("- `{}`\n", clip(&line(command), 500, false).replace(['`', '\n'], " ")));
+    // A caller may have put the story's own commands among the gates already.
+    for command in commands.chain(context.story.commands.iter().take(GATES)) {
+        let item = format!("- `{}`\n", clip(&line(command), 500, false).replace(['`', '\n'], " "));
+        if !list.contains(&item) {
+            list.push_str(&item);
+        }
     }
     if list.is_empty() {
         return String::new();

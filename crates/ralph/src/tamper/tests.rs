@@ -1,11 +1,16 @@
 use super::*;
 use crate::gates::{Snapshot, scripts_of};
 
+/// Path, text before, text after.
+type File<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 /// A diff told as (path, before, after).
-type Files<'a> = &'a [(&'a str, Option<&'a str>, Option<&'a str>)];
+type Files<'a> = &'a [File<'a>];
+
+/// What it is, the diff, the gates' commands, a flag, the protected paths.
+type Row<'a> = (&'a str, Files<'a>, &'a [&'a str], &'a str, &'a [&'a str]);
 
 fn look(files: Files<'_>, gates: &[&str]) -> Tamper {
-    let side = |pick: fn(&(&str, Option<&str>, Option<&str>)) -> Option<String>| -> Snapshot {
+    let side = |pick: fn(&File<'_>) -> Option<String>| -> Snapshot {
         files.iter().filter_map(|file| pick(file).map(|text| (file.0.to_owned(), text))).collect()
     };
     let (before, after) = (side(|f| f.1.map(str::to_owned)), side(|f| f.2.map(str::to_owned)));
@@ -42,7 +47,7 @@ fn look(files: Files<'_>, gates: &[&str]) -> Tamper {
 fn each_trick_is_seen() {
     let some = Some;
     // (what, diff, gates, a flag holds, protected)
-    let rows: &[(&str, Files<'_>, &[&str], &str, &[&str])] = &[
+    let rows: &[Row<'_>] = &[
         (
             "ordinary work",
             &[("src/lib.rs", some("a"), some("b")), ("README.md", None, some("x"))],
@@ -253,6 +258,22 @@ fn a_takeover_of_git_is_refused() {
         assert!(look(files, &[]).refused.is_some(), "{files:?}");
     }
     assert!(look(&[(".gitignore", None, Some("x")), (".github/x.md", None, Some("y"))], &[]).refused.is_none());
+}
+
+#[test]
+fn a_submodule_is_refused() {
+    let change = |old_mode, new_mode, status| Change { path: "vendor/x".into(), status, old_mode, new_mode };
+    for (change, refused) in [
+        (change(0, Change::SUBMODULE, ChangeStatus::Added), true),
+        (change(Change::SUBMODULE, Change::SUBMODULE, ChangeStatus::Modified), true),
+        (change(0o100_644, Change::SUBMODULE, ChangeStatus::TypeChanged), true),
+        (change(Change::SUBMODULE, 0, ChangeStatus::Removed), false),
+        (change(0, 0o100_644, ChangeStatus::Added), false),
+    ] {
+        let none = Snapshot::default();
+        let found = inspect(&[Edit::from(&change)], &[], &ControlFiles::default(), &none, &none).unwrap();
+        assert_eq!(found.refused.is_some(), refused, "{change:?}");
+    }
 }
 
 #[test]

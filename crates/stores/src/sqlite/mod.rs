@@ -5,6 +5,7 @@
 //! Journal mode is WAL and `synchronous` is `FULL`: what was acknowledged survives a power loss.
 
 mod failure;
+mod glance;
 mod requests;
 mod rows;
 mod schema;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use cove_core::{Entry, NewEntry, Records, Result, RunId, RunRecord, SandboxId, SandboxInfo};
 use rusqlite::Connection;
 
+pub use glance::RunGlance;
 use worker::Worker;
 
 /// Records in an SQLite file. Cheap to share behind an `Arc`; dropping it waits for accepted writes.

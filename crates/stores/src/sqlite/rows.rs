@@ -108,7 +108,7 @@ pub(super) fn forget(db: &mut Connection, statement: &str, key: &str) -> Result<
     Ok(())
 }
 
-fn texts<T: serde::de::DeserializeOwned>(
+pub(super) fn texts<T: serde::de::DeserializeOwned>(
     db: &Connection,
     statement: &str,
     parameters: &[&dyn rusqlite::ToSql],

@@ -1,0 +1,73 @@
+//! From a user's choice to an agent.
+
+use std::sync::Arc;
+
+use cove_core::run::AgentChoice;
+use cove_core::{Agent, Error, Result};
+
+use crate::adapter::Adapter;
+use crate::builtin;
+use crate::definition::AdapterDefinition;
+use crate::prices::PriceTable;
+
+/// Names of the built-in agents.
+pub fn names() -> Vec<&'static str> {
+    builtin::ALL.iter().map(|b| b.name).collect()
+}
+
+/// The agent that a user chose.
+///
+/// # Errors
+/// `Invalid` for an unknown name (the known ones are listed), a definition that cannot be read, or
+/// `command` without a command.
+pub fn catalog(choice: &AgentChoice) -> Result<Arc<dyn Agent>> {
+    Ok(Arc::new(adapter(choice)?))
+}
+
+/// The same with what only an [`Adapter`] tells: its definition, floor and writable directories.
+///
+/// # Errors
+/// As [`catalog`].
+pub fn adapter(choice: &AgentChoice) -> Result<Adapter> {
+    let adapter = match &choice.definition {
+        Some(value) => Adapter::new(read(&choice.name, value)?)?,
+        None => built_in(&choice.name)?,
+    };
+    if choice.command.as_ref().is_some_and(|c| c.is_empty() || c[0].is_empty()) {
+        return Err(Error::invalid("The agent's command is empty").next("Name a program in agent.command"));
+    }
+    if choice.definition.is_none() && choice.name == builtin::COMMAND && choice.command.is_none() {
+        return Err(Error::invalid("Agent \"command\" needs a command")
+            .next("Name a program in agent.command, such as [\"./my-agent\", \"--fast\"]"));
+    }
+    Ok(adapter.with_command(choice.command.clone()))
+}
+
+/// [`catalog`] with prices from settings.
+///
+/// # Errors
+/// As [`catalog`].
+pub fn adapter_with_prices(choice: &AgentChoice, prices: Arc<PriceTable>) -> Result<Adapter> {
+    Ok(adapter(choice)?.with_prices(prices))
+}
+
+fn built_in(name: &str) -> Result<Adapter> {
+    let Some(found) = builtin::ALL.iter().find(|b| b.name == name) else {
+        return Err(Error::invalid(format!("There is no agent {name:?}"))
+            .next(format!("Choose one of {}, or define it in settings", names().join(", "))));
+    };
+    Ok(Adapter::new((found.definition)())?.with_prepare(found.prepare))
+}
+
+fn read(name: &str, value: &serde_json::Value) -> Result<AdapterDefinition> {
+    let mut value = value.clone();
+    if let Some(fields) = value.as_object_mut()
+        && !fields.contains_key("name")
+    {
+        fields.insert("name".to_owned(), name.into());
+    }
+    serde_json::from_value(value).map_err(|e| {
+        Error::invalid(format!("The definition of agent {name:?} cannot be read: {e}"))
+            .next("See docs/agents.md for its fields")
+    })
+}

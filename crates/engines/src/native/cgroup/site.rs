@@ -1,0 +1,180 @@
+//! The groups below which sandboxes' groups can be made.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::hierarchy::{Controller, Hierarchy, Version, hierarchies};
+
+/// A group that may get limited children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    pub version: Version,
+    /// Its directory.
+    pub parent: PathBuf,
+}
+
+/// For each controller, a site or the reason why there is none.
+#[derive(Debug)]
+pub struct Sites {
+    found: Vec<(Controller, Result<Site, String>)>,
+    hierarchies: Vec<Hierarchy>,
+}
+
+impl Sites {
+    /// Looks at this process's own groups. Enables controllers for children where that is allowed.
+    pub fn discover() -> Self {
+        let hierarchies = match hierarchies() {
+            Ok(found) => found,
+            Err(error) => {
+                let reason = format!("/proc cannot be read: {error}");
+                return Self::none(&reason);
+            }
+        };
+        let mut found: Vec<_> = Controller::ALL.into_iter().map(|c| (c, first_generation(&hierarchies, c))).collect();
+        let open: Vec<Controller> = found.iter().filter(|(_, site)| site.is_none()).map(|(c, _)| *c).collect();
+        let second = second_generation(&hierarchies, &open);
+        let found = found
+            .drain(..)
+            .map(|(controller, site)| (controller, site.unwrap_or_else(|| second(controller))))
+            .collect();
+        Self { found, hierarchies }
+    }
+
+    /// No site at all, for this reason.
+    pub fn none(reason: &str) -> Self {
+        let found = Controller::ALL.into_iter().map(|c| (c, Err(reason.to_owned()))).collect();
+        Self { found, hierarchies: Vec::new() }
+    }
+
+    /// Where groups for `controller` go, or why they cannot be made.
+    pub fn site(&self, controller: Controller) -> Result<&Site, &str> {
+        match self.found.iter().find(|(c, _)| *c == controller) {
+            Some((_, Ok(site))) => Ok(site),
+            Some((_, Err(reason))) => Err(reason),
+            None => Err("the controller is unknown"),
+        }
+    }
+
+    /// Every place where groups for `controller` may have been made: the site and all groups from
+    /// our own up to the root, since an earlier daemon may have stood elsewhere on that path.
+    pub fn possible(&self, controller: Controller) -> Vec<Site> {
+        let mut out: Vec<Site> = self.site(controller).ok().cloned().into_iter().collect();
+        for hierarchy in &self.hierarchies {
+            let serves =
+                hierarchy.version == Version::V2 || hierarchy.controllers.iter().any(|c| c == controller.name());
+            if serves {
+                let above = hierarchy.own.ancestors().take_while(|path| path.starts_with(&hierarchy.mount));
+                out.extend(above.map(|path| Site { version: hierarchy.version, parent: path.to_owned() }));
+            }
+        }
+        let mut seen = Vec::new();
+        out.retain(|site| {
+            !seen.contains(&site.parent) && {
+                seen.push(site.parent.clone());
+                true
+            }
+        });
+        out
+    }
+}
+
+/// A v1 hierarchy with this controller: our own group there. `None` when no v1 hierarchy has it.
+fn first_generation(hierarchies: &[Hierarchy], controller: Controller) -> Option<Result<Site, String>> {
+    let hierarchy = hierarchies
+        .iter()
+        .find(|h| h.version == Version::V1 && h.controllers.iter().any(|name| name == controller.name()))?;
+    Some(if writable(&hierarchy.own) {
+        Ok(Site { version: Version::V1, parent: hierarchy.own.clone() })
+    } else {
+        Err(format!(
+            "the cgroup {} (v1) is not writable for this user; run Cove as root, or boot with cgroup v2 and a delegated cgroup",
+            hierarchy.own.display()
+        ))
+    })
+}
+
+/// The nearest group from our own upwards whose children get all of `wanted`.
+fn second_generation(
+    hierarchies: &[Hierarchy],
+    wanted: &[Controller],
+) -> impl Fn(Controller) -> Result<Site, String> + use<> {
+    let hierarchy = hierarchies.iter().find(|h| h.version == Version::V2).cloned();
+    let mut parent = None;
+    if let (Some(hierarchy), false) = (&hierarchy, wanted.is_empty()) {
+        let candidates = hierarchy.own.ancestors().take_while(|path| path.starts_with(&hierarchy.mount));
+        parent = candidates
+            .filter(|path| writable(path) && writable(&path.join("cgroup.procs")))
+            .find(|path| wanted.iter().any(|c| offered(path, *c)) && enable(path, wanted, *path == hierarchy.own))
+            .map(Path::to_owned);
+    }
+    move |controller| {
+        let Some(hierarchy) = &hierarchy else {
+            return Err(format!("no cgroup hierarchy with the {} controller is mounted", controller.name()));
+        };
+        match &parent {
+            Some(parent) if enabled(parent, controller) => Ok(Site { version: Version::V2, parent: parent.clone() }),
+            _ if !offered(&hierarchy.mount, controller) && !offered(&hierarchy.own, controller) => {
+                Err(format!("the kernel offers no {} controller in cgroup v2 here", controller.name()))
+            }
+            _ => Err(format!(
+                "no cgroup with the {} controller is delegated to this user; start Cove as a service with Delegate=yes, \
+                 for example: systemd-run --user --scope -p Delegate=yes cove serve",
+                controller.name()
+            )),
+        }
+    }
+}
+
+fn words(path: &Path, file: &str) -> Vec<String> {
+    let text = fs::read_to_string(path.join(file)).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn offered(path: &Path, controller: Controller) -> bool {
+    words(path, "cgroup.controllers").iter().any(|word| word == controller.name())
+}
+
+fn enabled(path: &Path, controller: Controller) -> bool {
+    words(path, "cgroup.subtree_control").iter().any(|word| word == controller.name())
+}
+
+/// Enables the controllers that `path` offers for its children; true when all of those are on.
+fn enable(path: &Path, wanted: &[Controller], own: bool) -> bool {
+    for controller in wanted.iter().filter(|c| offered(path, **c) && !enabled(path, **c)) {
+        let write = || fs::write(path.join("cgroup.subtree_control"), format!("+{}", controller.name()));
+        let busy = |result: &io::Result<()>| matches!(result, Err(error) if error.raw_os_error() == Some(libc::EBUSY));
+        let mut result = write();
+        // A group with processes of its own gets no limited children (cgroup v2, "no internal
+        // processes"). If only Cove is in it, as in a container or a service of its own, it steps
+        // aside into a child.
+        if busy(&result) && own && step_aside(path).is_ok() {
+            result = write();
+        }
+        if result.is_err() {
+            return false;
+        }
+    }
+    wanted.iter().any(|controller| enabled(path, *controller))
+}
+
+/// Moves the group's processes into a child group, when all of them are Cove's.
+fn step_aside(path: &Path) -> io::Result<()> {
+    let ours = fs::read_link("/proc/self/exe")?;
+    let processes = words(path, "cgroup.procs");
+    let foreign = |pid: &String| fs::read_link(format!("/proc/{pid}/exe")).map_or(true, |exe| exe != ours);
+    if processes.iter().any(foreign) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    let child = path.join("cove-supervisors");
+    match fs::create_dir(&child) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    processes.iter().try_for_each(|pid| fs::write(child.join("cgroup.procs"), pid))
+}
+
+fn writable(path: &Path) -> bool {
+    use nix::unistd::{AccessFlags, faccessat};
+    faccessat(nix::fcntl::AT_FDCWD, path, AccessFlags::W_OK, nix::fcntl::AtFlags::AT_EACCESS).is_ok()
+}

@@ -1,0 +1,230 @@
+//! A crash at every step the records take, before it and after it: the run started again ends as if
+//! nothing had happened.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use cove_core::run::{RunRecord, StoryStatus};
+use cove_core::{Entry, Fact, Phase, Records, Result, RunId, SandboxId, SandboxInfo};
+use tokio::sync::Notify;
+
+use crate::world::{DEADLINE, Told, World, gate, writes};
+
+/// Records that stop answering at a step: the process is as good as dead from then on.
+struct Mortal {
+    inner: Arc<dyn Records>,
+    steps: AtomicU64,
+    last: u64,
+    /// Whether the last step is still taken.
+    taken: bool,
+    dead: AtomicBool,
+    died: Notify,
+}
+
+impl Mortal {
+    async fn breathe(&self) {
+        if self.dead.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn die(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+        self.died.notify_one();
+        std::future::pending::<()>().await;
+    }
+}
+
+#[async_trait]
+impl Records for Mortal {
+    async fn commit(&self, record: &mut RunRecord, facts: Vec<Fact>) -> Result<Vec<Entry>> {
+        self.breathe().await;
+        let last = self.steps.fetch_add(1, Ordering::SeqCst) + 1 >= self.last;
+        if last && !self.taken {
+            self.die().await;
+        }
+        let entries = self.inner.commit(record, facts).await;
+        if last {
+            self.die().await;
+        }
+        entries
+    }
+
+    async fn run(&self, id: &RunId) -> Result<RunRecord> {
+        self.breathe().await;
+        self.inner.run(id).await
+    }
+
+    async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
+        self.breathe().await;
+        self.inner.runs(limit).await
+    }
+
+    async fn forget_run(&self, id: &RunId) -> Result<()> {
+        self.breathe().await;
+        self.inner.forget_run(id).await
+    }
+
+    async fn entries(&self, id: &RunId, after: u64, limit: usize) -> Result<Vec<Entry>> {
+        self.breathe().await;
+        self.inner.entries(id, after, limit).await
+    }
+
+    async fn put_sandbox(&self, info: &SandboxInfo) -> Result<()> {
+        self.breathe().await;
+        self.inner.put_sandbox(info).await
+    }
+
+    async fn sandboxes(&self) -> Result<Vec<SandboxInfo>> {
+        self.breathe().await;
+        self.inner.sandboxes().await
+    }
+
+    async fn forget_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.breathe().await;
+        self.inner.forget_sandbox(id).await
+    }
+}
+
+/// What must not depend on crashes.
+#[derive(Debug, PartialEq)]
+struct End {
+    phase: Phase,
+    stories: Vec<(String, StoryStatus, u32)>,
+    passed: Vec<String>,
+    tree: BTreeMap<String, String>,
+    subjects: Vec<String>,
+    iterations: u32,
+    prd: String,
+    progress: Vec<String>,
+}
+
+fn end(world: &World, told: &Told) -> End {
+    End {
+        phase: told.run.phase,
+        stories: told.run.stories.iter().map(|s| (s.id.clone(), s.status, s.attempts)).collect(),
+        passed: told.passed().into_iter().map(str::to_owned).collect(),
+        tree: told.tree(),
+        subjects: told.subjects(),
+        iterations: told.run.iterations,
+        prd: world.users_prd(),
+        // Entries are dated by the clock, or after a crash by the ledger.
+        progress: world.users_progress().lines().map(undated).collect(),
+    }
+}
+
+fn undated(line: &str) -> String {
+    let line = line.trim_start_matches("Started: ");
+    if line.starts_with("20") {
+        "a date".to_owned()
+    } else {
+        line.split_once(" - ").map_or(line, |(_, rest)| rest).to_owned()
+    }
+}
+
+/// Three attempts: one accepted, one that fails its gate, one accepted.
+fn world() -> World {
+    World::new(|asked| match (asked.story.as_str(), asked.attempt) {
+        ("S2", 1) => writes("S2.txt", "almost"),
+        (story, _) => writes(&format!("{story}.txt"), "quite"),
+    })
+}
+
+const STORIES: [(&str, &str); 2] = [("S1", ""), ("S2", "")];
+
+fn spec(world: &World) -> cove_core::RunSpec {
+    let mut spec = world.spec(&STORIES);
+    spec.gates = Some(vec![gate("whole", "lacks S2.txt || holds S2.txt quite")]);
+    spec
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// One life and, where it ended early, a second one. `None` when the first one came to the end.
+fn lives(last: u64, taken: bool) -> Option<End> {
+    let world = world();
+    let mortal = Arc::new(Mortal {
+        inner: Arc::clone(&world.records),
+        steps: AtomicU64::new(0),
+        last,
+        taken,
+        dead: AtomicBool::new(false),
+        died: Notify::new(),
+    });
+    let first = runtime();
+    let died = first.block_on(async {
+        let runner = world.runner_on(mortal.clone());
+        let spec = spec(&world);
+        let life = async {
+            let id = runner.submit(spec).await.unwrap().id;
+            world.ended(&id).await;
+        };
+        let died = tokio::select! {
+            () = life => false,
+            () = mortal.died.notified() => true,
+        };
+        if !died {
+            runner.shutdown().await;
+        }
+        died
+    });
+    // Every task of this life ends where it stands.
+    first.shutdown_timeout(DEADLINE);
+    if !died {
+        return None;
+    }
+    let end = runtime().block_on(async {
+        let runner = world.runner();
+        runner.recover().await.unwrap();
+        let id = match world.records.runs(2).await.unwrap().first() {
+            Some(run) => run.id.clone(),
+            // It died before it was taken in; the person asks again.
+            None => runner.submit(spec(&world)).await.unwrap().id,
+        };
+        let told = world.ended(&id).await;
+        runner.shutdown().await;
+        world.assert_clean().await;
+        let passed = told.entries.iter().filter(|e| matches!(e.fact, Fact::StoryPassed { .. })).count();
+        assert_eq!(passed, STORIES.len(), "step {last}, taken {taken}");
+        let work = told.repo.parent().unwrap().join("work");
+        assert!(!work.exists(), "step {last}, taken {taken}: work is left");
+        end(&world, &told)
+    });
+    Some(end)
+}
+
+#[test]
+fn a_crash_at_any_step_changes_nothing() {
+    let expected = {
+        let world = world();
+        runtime().block_on(async {
+            let told = world.run(spec(&world)).await;
+            end(&world, &told)
+        })
+    };
+    assert_eq!(expected.phase, Phase::Succeeded);
+    assert_eq!(expected.passed, ["S1", "S2"]);
+    let next = AtomicU64::new(1);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    let step = next.fetch_add(1, Ordering::SeqCst);
+                    for taken in [false, true] {
+                        match lives(step, taken) {
+                            Some(end) => assert_eq!(end, expected, "step {step}, taken {taken}"),
+                            None => over.store(true, Ordering::SeqCst),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let steps = next.load(Ordering::SeqCst);
+    assert!(steps > 15, "only {steps} steps were tried");
+}
