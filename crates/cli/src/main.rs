@@ -1,2 +1,86 @@
-//! The `cove` command.
-fn main() {}
+//! The `cove` command: arguments become settings, settings a request to the daemon, and what the
+//! daemon says is printed.
+
+mod agent_program;
+mod args;
+mod commands;
+mod context;
+mod daemon;
+mod demo;
+mod follow;
+mod kinds;
+mod output;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, error::ErrorKind as ClapKind};
+use cove_core::Error;
+
+use args::Cli;
+use context::Context;
+
+fn main() -> ExitCode {
+    // The helper of a sandbox is this same program under another name; it must run before any thread.
+    #[cfg(target_os = "linux")]
+    cove_engines::supervisor::helper_main();
+    let code = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) => refuse_arguments(&error),
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> u8 {
+    let context = match Context::new(&cli.globals) {
+        Ok(context) => context,
+        Err(error) => {
+            let printer = context::bare_printer(&cli.globals);
+            output::print_error(&printer, &error);
+            return error.kind().exit_code();
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(commands::dispatch(&context, cli.command));
+            // A blocked read of stdin must not hold the end up.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+            outcome
+        }
+        Err(e) => Err(Error::internal("The process cannot start its threads").because(e)),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) if output::is_closed_pipe(&error) => 0,
+        Err(error) => {
+            output::print_error(&context.printer, &error);
+            error.kind().exit_code()
+        }
+    }
+}
+
+/// Help and versions are data; everything else is a mistake in the arguments.
+fn refuse_arguments(error: &clap::Error) -> u8 {
+    if matches!(error.kind(), ClapKind::DisplayHelp | ClapKind::DisplayVersion) {
+        let _ = error.print();
+        return 0;
+    }
+    let machine = std::env::args().any(|arg| arg == "--json" || arg.starts_with("--json="));
+    if machine {
+        let text = error.render().to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let what = lines.next().unwrap_or("The arguments are wrong").trim_start_matches("error: ").to_owned();
+        let next = lines.find(|line| line.starts_with("tip:")).map(|line| line.trim_start_matches("tip:").trim());
+        let problem = Error::invalid(what).next(next.unwrap_or("cove --help shows the arguments"));
+        output::line_to_stderr(&output::problem(&problem).to_string());
+    } else {
+        let _ = error.print();
+    }
+    2
+}
+
+/// The definition of the command line, for completions.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}

@@ -24,7 +24,7 @@ pub use model::{
 };
 pub use origin::Origin;
 pub use paths::Paths;
-pub use policy::{Policy, clamp};
+pub use policy::{Policy, clamp, clamp_sandbox};
 pub use project::ProjectRule;
 pub use resolve::{Flag, Resolved, Setting, Sources, Value};
 pub use scalar::{Cpus, Millis, Size, Span};

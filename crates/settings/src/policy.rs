@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cove_core::run::RunSpec;
-use cove_core::{Error, ErrorKind, HostRule, Result, Root};
+use cove_core::{Error, ErrorKind, HostRule, Result, Root, SandboxSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,54 @@ pub fn clamp(policy: &Policy, spec: &mut RunSpec) -> Result<Vec<String>> {
     spec.parallel = parallel.unwrap_or(1);
     narrow(policy, spec, &mut notes);
     Ok(notes)
+}
+
+/// Tightens a sandbox that is asked for by itself.
+///
+/// # Errors
+/// `Refused` for engine, image, consent to no isolation.
+pub fn clamp_sandbox(
+    policy: &Policy,
+    engine: &mut String,
+    accept_no_sandbox: bool,
+    spec: &mut SandboxSpec,
+) -> Result<Vec<String>> {
+    let mut run = empty_run(engine, accept_no_sandbox, spec);
+    run.accept_missing = spec.hardening.accept_missing.iter().copied().collect();
+    let agents = Policy { agents: None, ..policy.clone() };
+    let notes = clamp(&agents, &mut run)?;
+    *engine = run.engine;
+    spec.limits = run.limits;
+    spec.hardening.accept_missing = run.accept_missing.into_iter().collect();
+    Ok(notes)
+}
+
+/// A run with a sandbox's engine, root and limits, so that both meet the same rules.
+fn empty_run(engine: &str, accept_no_sandbox: bool, spec: &SandboxSpec) -> RunSpec {
+    RunSpec {
+        name: String::new(),
+        repository: String::new(),
+        base: None,
+        branch: None,
+        prd: cove_core::run::PrdSource::default(),
+        agent: cove_core::run::AgentChoice::default(),
+        engine: engine.to_owned(),
+        accept_no_sandbox,
+        root: spec.root.clone(),
+        limits: spec.limits.clone(),
+        accept_missing: Vec::new(),
+        allow_hosts: Vec::new(),
+        block_hosts: Vec::new(),
+        gate_hosts: Vec::new(),
+        gates: None,
+        bounds: cove_core::run::Bounds::default(),
+        parallel: 1,
+        token_means: cove_core::run::TokenMeaning::default(),
+        allow_empty: false,
+        trust_test_changes: false,
+        prompt_template: None,
+        warnings: Vec::new(),
+    }
 }
 
 fn cap<T: PartialOrd + Copy + std::fmt::Display>(

@@ -1,5 +1,7 @@
 //! Which layer wins, what a repository may not decide, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -1,5 +1,7 @@
 //! The managed policy only tightens.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 
 use cove_core::ErrorKind;

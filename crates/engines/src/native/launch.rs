@@ -1,5 +1,6 @@
 //! Starts a sandbox: the supervisor's side and, after the fork, the side of the first process.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -19,7 +20,7 @@ use super::plan::{GUEST, Plan};
 use super::root::{self, Failure, at};
 use super::sys::{self, Fork};
 use super::{give, judge};
-use crate::supervisor::launch::{HOME, Launched, Launcher, Place, USER};
+use crate::supervisor::launch::{HOME, Launched, Launcher, Place, USER, base_environment};
 
 /// How long building may take before it is given up.
 const BUILD: Duration = Duration::from_secs(60);
@@ -49,16 +50,13 @@ pub fn group_prefix(instance: &InstanceId) -> String {
 }
 
 /// Builds sandboxes with namespaces, control groups and filters.
-#[derive(Debug, Default)]
-pub struct NativeLauncher {
-    /// Pretend that no control group may be used; for tests of such hosts.
-    pub without_groups: bool,
-}
+#[derive(Debug)]
+pub struct NativeLauncher;
 
 impl Launcher for NativeLauncher {
     fn launch(&self, place: &Place, spec: &SandboxSpec, guest_channel: OwnedFd) -> Result<Box<dyn Launched>> {
         refuse_what_is_not_offered(spec)?;
-        let sites = if self.without_groups || place.options["withoutGroups"] == true {
+        let sites = if place.options["withoutGroups"] == true {
             Sites::none("control groups are switched off for this sandbox")
         } else {
             Sites::discover()
@@ -110,7 +108,8 @@ fn start(place: &Place, spec: &SandboxSpec, channel: OwnedFd, groups: &Groups) -
     first.map(&plan.identity)?;
     groups.enter(first.pid)?;
     first.run()?;
-    Ok(first.into_sandbox(plan.read_only_root && spec.hardening.landlock))
+    let environment = serde_json::from_value(place.options["env"].clone()).unwrap_or_default();
+    Ok(first.into_sandbox(plan.read_only_root && spec.hardening.landlock, environment))
 }
 
 /// The first process while it is being set up. Dropping kills it.
@@ -176,9 +175,9 @@ impl First {
         Err(not_started(step, cause.to_owned()))
     }
 
-    fn into_sandbox(mut self, landlock: bool) -> NativeSandbox {
+    fn into_sandbox(mut self, landlock: bool, environment: Vec<(String, String)>) -> NativeSandbox {
         let pidfd = self.pidfd.take();
-        NativeSandbox { pid: self.pid, pidfd, groups: Groups::default(), landlock }
+        NativeSandbox { pid: self.pid, pidfd, groups: Groups::default(), landlock, environment }
     }
 }
 
@@ -269,6 +268,8 @@ pub struct NativeSandbox {
     groups: Groups,
     /// Whether Landlock holds something that the guest can try.
     landlock: bool,
+    /// What the root's image says about variables.
+    environment: Vec<(String, String)>,
 }
 
 impl Launched for NativeSandbox {
@@ -282,6 +283,14 @@ impl Launched for NativeSandbox {
 
     fn judge(&self, spec: &SandboxSpec, report: &Report) -> Attestation {
         judge::judge(spec, report, &self.groups.read(), &judge::host_namespaces())
+    }
+
+    fn environment(&self, _spec: &SandboxSpec) -> BTreeMap<String, String> {
+        let mut environment = base_environment(HOME, USER);
+        // The image knows where its programs are; whose home it is, it does not.
+        let of_image = self.environment.iter().filter(|(name, _)| name != "HOME" && name != "USER");
+        environment.extend(of_image.cloned());
+        environment
     }
 
     fn kill_all(&mut self) -> Result<()> {

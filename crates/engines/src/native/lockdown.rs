@@ -135,6 +135,14 @@ fn kept(names: &BTreeSet<String>) -> cove_core::Result<u64> {
     names.iter().try_fold(0, |set, name| Ok(set | bit(name)?))
 }
 
+/// Refuses capabilities that do not exist.
+///
+/// # Errors
+/// `Invalid` with the name.
+pub fn check(hardening: &Hardening) -> cove_core::Result<()> {
+    kept(&hardening.capabilities).map(|_| ())
+}
+
 /// Numbers of capabilities(7) in order.
 #[rustfmt::skip]
 const CAPABILITIES: &[&str] = &[

@@ -16,6 +16,7 @@
 //! given to it, or shown as its own by shifting ids at the mount. Else it is the caller.
 
 mod cgroup;
+mod diagnosis;
 mod give;
 mod host_root;
 mod identity;
@@ -23,18 +24,87 @@ mod judge;
 mod launch;
 mod lockdown;
 mod plan;
+pub(crate) mod probe;
 mod remains;
 mod root;
 mod seccomp;
 mod sys;
 mod syscalls;
 
-pub use launch::NativeLauncher;
-pub use remains::NativeRemains;
+use std::path::Path;
 
-use crate::supervisor::launch::Launcher;
+use async_trait::async_trait;
+use cove_core::{Capabilities, EngineKind, InstanceId, Result, SandboxId, SandboxSpec};
+use serde_json::{Value, json};
+
+use crate::images::Images;
+use crate::local::{Kind, LocalEngine};
+use crate::supervisor::HelperProgram;
+use crate::supervisor::launch::{Launcher, Remains};
+
+/// The daemon's side.
+pub struct Native {
+    capabilities: Capabilities,
+    images: Images,
+    without_groups: bool,
+}
+
+impl Native {
+    /// Probes this host with `helper` (once a process) and keeps unpacked roots below `images`.
+    ///
+    /// # Errors
+    /// `Unavailable` when the helper cannot be run.
+    pub fn new(images: impl AsRef<Path>, helper: &HelperProgram) -> Result<Self> {
+        let capabilities = probe::probe(helper, false)?;
+        Ok(Self { capabilities, images: Images::new(images.as_ref()), without_groups: false })
+    }
+
+    /// As on a host where no control group may be used; limits of CPU, memory and processes are
+    /// missing then.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn without_groups(images: impl AsRef<Path>, helper: &HelperProgram) -> Result<Self> {
+        let capabilities = probe::probe(helper, true)?;
+        Ok(Self { capabilities, images: Images::new(images.as_ref()), without_groups: true })
+    }
+}
+
+/// The native engine with its sandboxes under `state` and unpacked roots in `state/images`.
+///
+/// # Errors
+/// Those of [`Native::new`] and [`LocalEngine::new`].
+pub fn engine(state: &Path, instance: InstanceId, helper: HelperProgram) -> Result<LocalEngine<Native>> {
+    let native = Native::new(state.join("images"), &helper)?;
+    LocalEngine::new(native, state, instance, helper)
+}
+
+#[async_trait]
+impl Kind for Native {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Native
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn check(&self, spec: &SandboxSpec) -> Result<()> {
+        lockdown::check(&spec.hardening)
+    }
+
+    async fn prepare(&self, _id: &SandboxId, spec: &SandboxSpec) -> Result<Value> {
+        let unpacked = self.images.resolve(&spec.root).await?.unwrap_or_default();
+        let root = (!unpacked.directory.as_os_str().is_empty()).then_some(unpacked.directory);
+        Ok(json!({ "root": root, "env": unpacked.env, "withoutGroups": self.without_groups }))
+    }
+
+    fn remains(&self) -> &dyn Remains {
+        &remains::Groups
+    }
+}
 
 /// The supervisor's side.
 pub fn launcher() -> Box<dyn Launcher> {
-    Box::new(NativeLauncher::default())
+    Box::new(launch::NativeLauncher)
 }

@@ -13,10 +13,10 @@ use crate::supervisor::launch::{Place, Remains};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Finds remains by the names of control groups, which carry instance and sandbox.
-#[derive(Debug, Default)]
-pub struct NativeRemains;
+#[derive(Debug)]
+pub struct Groups;
 
-impl Remains for NativeRemains {
+impl Remains for Groups {
     fn find(&self, instance: &InstanceId) -> Result<Vec<SandboxId>> {
         let prefix = group_prefix(instance);
         let names = cgroup::names(&Sites::discover(), &prefix);

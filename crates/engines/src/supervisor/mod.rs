@@ -60,12 +60,17 @@ pub fn helper_main() {
     if arguments.next().is_some_and(|argument| argument == SUBCOMMAND)
         && let Some(dir) = arguments.next()
     {
+        if dir == crate::native::probe::ARGUMENT {
+            let rest: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
+            crate::native::probe::main(&rest);
+        }
         process::main(PathBuf::from(dir));
     }
 }
 
 fn launcher(kind: EngineKind) -> Option<Box<dyn Launcher>> {
     match kind {
+        EngineKind::Native => Some(crate::native::launcher()),
         EngineKind::Direct => Some(crate::direct::launcher()),
         _ => None,
     }

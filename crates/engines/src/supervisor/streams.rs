@@ -51,6 +51,11 @@ pub fn exec(client: &mut UnixStream, sandbox: &Arc<Sandbox>, spec: &ExecSpec) ->
         News::Refused(message) => {
             return Err(Error::new(ErrorKind::Exhausted, format!("The process cannot be started: {message}")));
         }
+        // A program may kill its keeper before that has said that it runs.
+        ended @ News::Exited { .. } if spec.pty.is_none() => {
+            job.push(ended);
+            (sent, None)
+        }
         News::Exited { .. } | News::Gone => {
             return Err(Error::new(ErrorKind::Interrupted, "The sandbox ended before the process began"));
         }

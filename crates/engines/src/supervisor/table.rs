@@ -257,7 +257,8 @@ impl Job {
         lock(&self.notices).pop_front()
     }
 
-    fn push(&self, news: News) {
+    /// Adds news of it.
+    pub fn push(&self, news: News) {
         let mut notices = lock(&self.notices);
         // An exec has at most a start and an end; a guest that says more is not listened to.
         if notices.len() < 4 {

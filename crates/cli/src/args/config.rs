@@ -1,0 +1,93 @@
+//! `cove config`, `cove engine`, `cove prd`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// Commands on settings.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// The value of one key
+    Get {
+        /// The key, with or without ralph.
+        key: String,
+    },
+    /// Every key, its value and its origin
+    #[command(alias = "ls")]
+    List {
+        /// Only what is not the default
+        #[arg(long)]
+        changed: bool,
+    },
+    /// What a key means, its value, where that came from and what it overrides
+    Explain {
+        /// The key, with or without ralph.
+        key: String,
+    },
+    /// Check the files: those in force, or the ones given
+    Validate {
+        /// Files to check
+        file: Vec<PathBuf>,
+    },
+    /// JSON Schema of the files
+    Schema {
+        /// That of the managed policy
+        #[arg(long)]
+        policy: bool,
+    },
+    /// Where files lie
+    Paths,
+}
+
+/// Commands on engines.
+#[derive(Debug, Subcommand)]
+pub enum EngineCommand {
+    /// Which engines work here
+    #[command(alias = "ls")]
+    List,
+    /// What each engine can do here, control by control, as its probe found
+    Test {
+        /// Only this engine
+        engine: Option<String>,
+    },
+}
+
+/// Commands on PRD files.
+#[derive(Debug, Subcommand)]
+pub enum PrdCommand {
+    /// Write a prd.json to begin with
+    Init {
+        /// The file
+        #[arg(default_value = "prd.json")]
+        file: PathBuf,
+        /// Name of the project; the directory's by default
+        #[arg(long)]
+        project: Option<String>,
+        /// Replace an existing file
+        #[arg(long)]
+        force: bool,
+    },
+    /// Check a PRD: form, identifiers, dependencies
+    Validate {
+        /// The file
+        #[arg(default_value = "prd.json")]
+        file: PathBuf,
+    },
+    /// The stories of a PRD, in the order of work
+    Show {
+        /// The file
+        #[arg(default_value = "prd.json")]
+        file: PathBuf,
+    },
+    /// Turn a PRD of another form (Markdown checklist, another runner's JSON) into prd.json
+    Import {
+        /// The file to read
+        file: PathBuf,
+        /// The file to write; - for stdout
+        #[arg(long = "to", default_value = "prd.json", value_name = "FILE")]
+        to: PathBuf,
+        /// Replace an existing file
+        #[arg(long)]
+        force: bool,
+    },
+}

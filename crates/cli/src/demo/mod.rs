@@ -1,0 +1,3 @@
+//! What the demonstration carries with it.
+
+pub mod bundle;
