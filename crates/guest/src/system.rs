@@ -47,6 +47,16 @@ pub fn ignore_signals() {
 /// Every signal as a fresh program expects it, none blocked.
 pub fn default_signals() {
     set_signals(libc::SIG_DFL);
+    // A C library keeps some real-time signals to itself; whoever started us may ignore them.
+    let default = [0_u64; 8];
+    for signal in 32..=64 {
+        // SAFETY: all zeros is the kernel's structure for SIG_DFL, no flags and an empty mask, and
+        // `default` is larger than that structure on every architecture.
+        unsafe {
+            let none = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8);
+        }
+    }
     // SAFETY: `none` is initialised by sigemptyset before it is read.
     unsafe {
         let mut none = std::mem::zeroed();

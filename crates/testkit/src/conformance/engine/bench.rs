@@ -173,6 +173,11 @@ impl Pulse {
         eventually("the first sign of life", DEADLINE, async || matches!(self.0.read(&mut [0; 64]), Ok(1..))).await;
     }
 
+    /// Whether a first word was said, by a process that may be gone.
+    pub fn has_begun(&mut self) -> bool {
+        matches!(self.0.read(&mut [0; 64]), Ok(1..))
+    }
+
     /// Waits until no process holds the pipe.
     pub async fn ends(&mut self) {
         eventually("the end of every process", DEADLINE, async || matches!(self.0.read(&mut [0; 64]), Ok(0))).await;

@@ -30,6 +30,7 @@ pub(super) const TRIALS: &[Trial] = &[
     trial!(reading_may_be_cancelled),
     trial!(a_foreign_user_is_refused_or_served),
     trial!(the_empty_command_is_refused),
+    trial!(a_program_starts_fresh),
 ];
 
 async fn exits_are_told(setup: &Setup) {
@@ -260,5 +261,18 @@ async fn the_empty_command_is_refused(setup: &Setup) {
         let error = setup.engine.exec(&bench.id, &ExecSpec { argv, ..ExecSpec::default() }).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
+    bench.remove().await;
+}
+
+async fn a_program_starts_fresh(setup: &Setup) {
+    let bench = Bench::new(setup).await;
+    // The fourth is the listing's own.
+    assert_eq!(bench.run(&ExecSpec::new(["ls", "/proc/self/fd"]), b"").await.stdout, b"0\n1\n2\n3\n");
+    let status = bench.run(&ExecSpec::new(["grep", "^Sig[BI]", "/proc/self/status"]), b"").await;
+    let none = "0000000000000000";
+    assert_eq!(String::from_utf8_lossy(&status.stdout), format!("SigBlk:\t{none}\nSigIgn:\t{none}\n"));
+    assert_eq!(bench.text("umask; ulimit -c >/dev/null && echo ok").await, "0022\nok");
+    let script = "set -- $(cat /proc/$$/stat); [ $5 = $$ ] && [ $6 = $$ ] && echo own";
+    assert_eq!(bench.text(script).await, "own", "group and session are its own");
     bench.remove().await;
 }

@@ -19,6 +19,7 @@ pub(super) const TRIALS: &[Trial] = &[
     trial!(there_are_no_devices_of_the_host, apart: true),
     trial!(personal_data_are_invisible, needs: [RootHost], apart: true),
     trial!(every_namespace_is_its_own, apart: true),
+    trial!(process_one_is_closed_to_programs, apart: true),
 ];
 
 async fn the_root_cannot_be_written(setup: &Setup) {
@@ -156,6 +157,16 @@ async fn every_namespace_is_its_own(setup: &Setup) {
         let link = std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
         let inside = bench.text(&format!("readlink /proc/self/ns/{name}")).await;
         assert_ne!(link.to_str().unwrap(), inside, "{name} is the host's");
+    }
+    bench.remove().await;
+}
+
+async fn process_one_is_closed_to_programs(setup: &Setup) {
+    let bench = Bench::new(setup).await;
+    for way in ["cat /proc/1/environ", "ls /proc/1/fd", "ls /proc/1/cwd/", "head -c 1 /proc/1/mem", "cat /proc/1/maps"]
+    {
+        let said = bench.sh(way).await;
+        assert_eq!((said.stdout.as_slice(), said.exit.success()), (&b""[..], false), "{way}");
     }
     bench.remove().await;
 }
