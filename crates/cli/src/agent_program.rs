@@ -156,7 +156,7 @@ mod tests {
         std::os::unix::fs::symlink("../lib/node_modules/@a/claude/cli.js", version.join("bin/claude")).unwrap();
         let path = version.join("bin");
         let place = find("claude", path.to_str().unwrap(), Some(&home)).unwrap().unwrap();
-        assert_eq!(place.mounts, [version.clone()]);
+        assert_eq!(place.mounts, std::slice::from_ref(&version));
         assert_eq!(place.program, version.join("lib/node_modules/@a/claude/cli.js"));
         assert_eq!(place.path, [version.join("bin")]);
     }

@@ -1,6 +1,7 @@
 //! Supervisors when things go wrong: lost guests, damaged talk, starts that fail or are given up.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -166,8 +167,12 @@ async fn a_start_that_is_given_up_is_swept() {
         let spec = spec();
         let _ = tokio::time::timeout(Duration::from_millis(millis), world.engine.create(&id, &spec)).await;
     }
-    world.engine.sweep(&[]).await.unwrap();
-    assert!(world.is_empty());
+    // What was begun in the background may still appear.
+    eventually("an empty directory", DEADLINE, async || {
+        world.engine.sweep(&[]).await.unwrap();
+        world.is_empty()
+    })
+    .await;
     assert!(world.engine.list().await.unwrap().is_empty());
 }
 
@@ -213,8 +218,65 @@ async fn a_supervisor_is_small_closed_and_knows_no_secret() {
         let name = String::from_utf8_lossy(variable).split('=').next().unwrap_or_default().to_owned();
         assert!(!name.starts_with("CARGO"), "{name} was handed on");
     }
+    let stats = world.engine.stats(&id).await.unwrap();
+    assert_eq!((stats.execs, stats.oom_kills), (0, 0));
     let log = world.engine.log(&id, 1 << 20).unwrap();
     assert!(String::from_utf8_lossy(&log).contains("\"head\": ended with 0"), "{}", String::from_utf8_lossy(&log));
     world.engine.remove(&id).await.unwrap();
     assert!(world.place.path().exists());
+}
+
+#[tokio::test]
+async fn damaged_files_hide_no_other_sandbox() {
+    let world = World::new();
+    let (sound, damaged, empty) = (world.create().await, world.create().await, SandboxId::new());
+    world.engine.stop(&damaged, Duration::ZERO).await.unwrap();
+    std::fs::write(world.dir(&damaged).info(), "{").unwrap();
+    std::fs::create_dir(&world.dir(&empty).0).unwrap();
+    std::fs::write(world.state.join("sandboxes/stray"), "not ours").unwrap();
+    let listed: Vec<_> = world.engine.list().await.unwrap().into_iter().map(|info| info.id).collect();
+    assert_eq!(listed, [sound.clone(), damaged.clone()]);
+    let state = world.engine.inspect(&damaged).await.unwrap().state;
+    assert!(matches!(&state, SandboxState::Failed { reason } if reason.contains("damaged")), "{state:?}");
+    let swept = world.engine.sweep(std::slice::from_ref(&sound)).await.unwrap();
+    assert_eq!(swept.len(), 2, "{swept:?}");
+    assert_eq!(world.text(&sound, "echo sound").await, "sound");
+    assert!(world.state.join("sandboxes/stray").exists(), "what we did not make stays");
+    world.engine.remove(&sound).await.unwrap();
+}
+
+#[tokio::test]
+async fn guests_of_old_versions_go_when_nobody_needs_them() {
+    let world = World::new();
+    let id = world.create().await;
+    let old = world.state.join("guest/0123456789abcdef");
+    std::fs::create_dir_all(&old).unwrap();
+    std::fs::write(old.join("cove-guest"), "old").unwrap();
+    let plan = world.dir(&id).read_plan().unwrap();
+    world.dir(&id).write_plan(&cove_engines::supervisor::plan::Plan { guest: old.join("cove-guest"), ..plan }).unwrap();
+    assert_eq!(world.engine.sweep(std::slice::from_ref(&id)).await.unwrap(), []);
+    world.engine.remove(&id).await.unwrap();
+    assert_eq!(world.engine.sweep(&[]).await.unwrap().len(), 1);
+    assert!(!old.exists());
+    let id = world.create().await;
+    world.engine.remove(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_does_not_outlive_its_keeper() {
+    let world = World::new();
+    let id = world.create().await;
+    let mut exec = world.engine.exec(&id, &ExecSpec::new(["sleep", "100000"])).await.unwrap();
+    let guest = guest_of(world.dir(&id).supervisor().unwrap());
+    let keeper = processes::all().into_iter().find(|process| process.parent == guest).expect("a keeper").pid;
+    let program = processes::all().into_iter().find(|process| process.parent == keeper).expect("a program").pid;
+    processes::signal(keeper, libc::SIGKILL);
+    let killed = ExitStatus { code: 137, reason: ExitReason::Signaled { signal: 9 } };
+    assert_eq!(exec.output.next().await.unwrap(), Some(Output::Exit(killed)));
+    eventually("the end of the program", DEADLINE, async || {
+        !processes::all().iter().any(|process| process.pid == program && !process.zombie)
+    })
+    .await;
+    assert_eq!(world.text(&id, "echo alive").await, "alive");
+    world.engine.remove(&id).await.unwrap();
 }

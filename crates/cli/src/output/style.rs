@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn who_decides_about_colour() {
-        let cases: &[(ColorChoice, bool, &[(&str, &str)], bool)] = &[
+        type Case = (ColorChoice, bool, &'static [(&'static str, &'static str)], bool);
+        let cases: &[Case] = &[
             (ColorChoice::Auto, true, &[], true),
             (ColorChoice::Auto, false, &[], false),
             (ColorChoice::Auto, true, &[("TERM", "dumb")], false),

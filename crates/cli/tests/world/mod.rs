@@ -111,3 +111,10 @@ impl World {
         self.command(args).envs(variables.iter().copied()).output().unwrap().into()
     }
 }
+
+impl Drop for World {
+    /// No daemon outlives its test.
+    fn drop(&mut self) {
+        let _ = self.command(&["daemon", "stop"]).output();
+    }
+}

@@ -81,7 +81,7 @@ async fn one(
     let network = door.as_ref().map_or(Network::None, |door| Network::Door { socket: door.socket() });
     let mut spec = crew.blueprint(network);
     spec.mounts = vec![given(workspace, WORKSPACE), given(home, HOME)];
-    spec.env.insert("HOME".to_owned(), HOME.to_owned());
+    spec.env.insert("HOME".to_owned(), site.seen(home, HOME).to_string_lossy().into_owned());
     spec.env.insert("CI".to_owned(), "true".to_owned());
     crew.open(sandbox, "gate", spec).await?;
     let result = shell(site, sandbox, gate, log).await;
@@ -138,6 +138,8 @@ async fn shell(site: &Site, sandbox: &SandboxId, gate: &GateSpec, log: &Path) ->
     let status = match exit.reason {
         ExitReason::Timeout => GateStatus::TimedOut,
         ExitReason::Exited if exit.code == 0 => GateStatus::Passed,
+        // What a shell says when a program is not there or cannot be run.
+        ExitReason::Exited if matches!(exit.code, 126 | 127) => GateStatus::Errored,
         _ => GateStatus::Failed,
     };
     let mut tail = kept.tail();
