@@ -22,8 +22,10 @@ impl Small {
     /// # Panics
     /// When it cannot be written.
     pub fn new(world: &World, stories: usize) -> Self {
-        let repository =
-            Repository::with(&world.path("repository"), &[("README.md", "small\n"), ("check.sh", CHECK), ("made/.keep", "")]);
+        let repository = Repository::with(
+            &world.path("repository"),
+            &[("README.md", "small\n"), ("check.sh", CHECK), ("made/.keep", "")],
+        );
         let list: Vec<Value> = (1..=stories)
             .map(|k| {
                 json!({
@@ -77,7 +79,8 @@ impl Small {
 }
 
 /// Each line of `wanted` names a file; without that file there is nothing to check.
-const CHECK: &str = "#!/bin/sh\nset -e\nfor file in made/S-*; do\n  [ -e \"$file\" ] || exit 1\n  grep -q done \"$file\"\ndone\n";
+const CHECK: &str =
+    "#!/bin/sh\nset -e\nfor file in made/S-*; do\n  [ -e \"$file\" ] || exit 1\n  grep -q done \"$file\"\ndone\n";
 
 fn text(path: &Path) -> String {
     path.display().to_string()

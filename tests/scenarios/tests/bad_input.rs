@@ -43,7 +43,18 @@ fn a_prd_that_cannot_be_used_is_named_with_its_place() {
             }
         }
         let file = file.display().to_string();
-        let arguments = ["run", "--foreground", "--repo", &repository, "--prd", &file, "--agent", "command", "--agent-command", "true"];
+        let arguments = [
+            "run",
+            "--foreground",
+            "--repo",
+            &repository,
+            "--prd",
+            &file,
+            "--agent",
+            "command",
+            "--agent-command",
+            "true",
+        ];
         let finished = world.cove(&arguments);
         assert!([2, 5].contains(&finished.code), "{name}: {finished:?}");
         assert!(finished.stderr.contains(says), "{name} does not say {says:?}:\n{}", finished.stderr);
@@ -58,7 +69,8 @@ fn a_repository_without_commits_is_refused_with_the_next_step() {
     std::fs::create_dir(&empty.path).unwrap();
     empty.git(&["init", "--quiet"]).expect(0);
     let (repository, prd) = (empty.path.display().to_string(), small.prd.display().to_string());
-    let arguments = ["run", "--foreground", "--repo", &repository, "--prd", &prd, "--agent", "command", "--agent-command", "true"];
+    let arguments =
+        ["run", "--foreground", "--repo", &repository, "--prd", &prd, "--agent", "command", "--agent-command", "true"];
     let finished = world.cove(&arguments);
     assert_ne!(finished.code, 0, "{finished:?}");
     assert!(finished.stderr.contains("commit"), "{}", finished.stderr);
@@ -94,7 +106,8 @@ fn odd_file_names_and_submodules_do_not_disturb_a_run() {
     let small = Small::new(&world, 1);
     std::fs::write(small.repository.path.join("two\nlines"), "x").unwrap();
     std::fs::write(small.repository.path.join("-rf"), "x").unwrap();
-    std::fs::write(small.repository.path.join(".gitmodules"), "[submodule \"s\"]\n\tpath = s\n\turl = /nonexistent\n").unwrap();
+    std::fs::write(small.repository.path.join(".gitmodules"), "[submodule \"s\"]\n\tpath = s\n\turl = /nonexistent\n")
+        .unwrap();
     let head = small.repository.ask(&["rev-parse", "HEAD"]);
     small.repository.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{head},s")]).expect(0);
     small.repository.git(&["add", "--", "-rf", "two\nlines", ".gitmodules"]).expect(0);
@@ -128,7 +141,13 @@ const AGENTS: &[(&str, &str, &[&str], i32, &str)] = &[
     ("hangs", "sleep 1000", &["--max-attempts", "1", "--idle-timeout", "2s"], 10, "silen"),
     ("fails", "exit 3", &["--max-attempts", "1"], 10, "3"),
     ("does the wrong thing", "echo wrong > made/$story", &["--max-attempts", "1"], 10, "check"),
-    ("fills the disk", "head -c 200000000 /dev/zero > big; sleep 30", &["--max-attempts", "1", "--disk", "32m"], 10, "disk"),
+    (
+        "fills the disk",
+        "head -c 200000000 /dev/zero > big; sleep 30",
+        &["--max-attempts", "1", "--disk", "32m"],
+        10,
+        "disk",
+    ),
 ];
 
 #[test]

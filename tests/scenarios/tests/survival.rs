@@ -29,7 +29,8 @@ fn in_the_middle(world: &World, run: &str, number: usize) {
     wait_until("an agent at work", DEADLINE, || {
         let record = record(world, run)?;
         let story = &record["stories"][number - 1];
-        let begun = story["status"] == "working" && story["current"]["sandboxes"].as_array().is_some_and(|s| !s.is_empty());
+        let begun =
+            story["status"] == "working" && story["current"]["sandboxes"].as_array().is_some_and(|s| !s.is_empty());
         let said = world.cove(&["logs", run]).stdout.matches("working").count() >= number;
         (begun && said).then_some(())
     });
