@@ -240,7 +240,7 @@ pub fn report(context: &Context, name: &str, left: &Left, foreground: bool) {
             say(format!("Run {name} waits{reason}{until}\n  go on: cove runs resume {name}"));
         }
         Left::Signal(_) if foreground => {
-            say(format!("Run {name} was interrupted\n  go on: cove runs resume {name}"));
+            say(format!("Run {name} was interrupted; it goes on with the next daemon\n  go on: cove logs -f {name}"));
         }
         Left::Signal(_) | Left::Timeout => {
             say(format!(
