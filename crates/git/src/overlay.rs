@@ -17,6 +17,22 @@ impl Git {
     /// # Errors
     /// `NotFound` when a commit does not exist.
     pub async fn overlay(&self, bare: &Path, commit: &str, original: &str, paths: &[String]) -> Result<String> {
+        let message = CommitMessage::new(format!("test: checks as in {}", original.get(..12).unwrap_or(original)));
+        self.restore(bare, commit, original, paths, &message).await
+    }
+
+    /// As [`overlay`](Self::overlay), with a message of the caller's: for what stays in the history.
+    ///
+    /// # Errors
+    /// `NotFound` when a commit does not exist.
+    pub async fn restore(
+        &self,
+        bare: &Path,
+        commit: &str,
+        original: &str,
+        paths: &[String],
+        message: &CommitMessage,
+    ) -> Result<String> {
         let (now, before) = (self.tree(bare, commit).await?, self.tree(bare, original).await?);
         let wanted: BTreeSet<&[u8]> = paths.iter().map(|p| p.trim_end_matches('/').as_bytes()).collect();
         let restored: Vec<_> = before.iter().filter(|e| named(&e.path, &wanted)).collect();
@@ -47,8 +63,7 @@ impl Git {
             .trim()
             .parse()
             .map_err(|e| Error::internal("git show answered in an unknown form").because(e))?;
-        let message = CommitMessage::new(format!("test: checks as in {}", &original[..12]));
-        self.commit_tree(bare, &tree, &[commit], &message, Some(date)).await
+        self.commit_tree(bare, &tree, &[commit], message, Some(date)).await
     }
 }
 

@@ -4,9 +4,10 @@
 //! the branch moves by compare-and-swap; state and facts say so in one record. The user's files follow
 //! and are brought up to date again after a crash.
 
-use cove_core::ledger::Verdict;
+use cove_core::ledger::{GateStatus, Verdict};
 use cove_core::run::StoryStatus;
-use cove_core::{AttemptId, Fact, Result, Usage};
+use cove_core::{AttemptId, ErrorKind, Fact, Result, Usage};
+use cove_git::Git;
 
 use super::attempt::{self, Conclusion, Job, Worked};
 use super::conclude::finished;
@@ -18,12 +19,12 @@ impl Owner {
     /// Takes in work that passed its gates; where the head has moved since, after a merge and another
     /// run of the gates.
     pub(super) async fn accept(&mut self, worked: Worked) -> Result<()> {
-        let Worked { job, usage, conclusion: Conclusion::Ready { commit, protected, message } } = worked else {
+        let Worked { job, usage, conclusion: Conclusion::Ready { commit, protected, green, message } } = worked else {
             return self.conclude(worked).await;
         };
         let head = self.head()?;
         if head == job.base {
-            return self.take_in(job, usage, commit, &message).await;
+            return self.take_in(job, usage, commit, &green, &message).await;
         }
         if self.record.request.is_some() || self.shared.stopping.is_cancelled() {
             return self.conclude(Worked { job, usage, conclusion: Conclusion::Interrupted }).await;
@@ -32,19 +33,23 @@ impl Owner {
         let work: Work = Box::pin(attempt::merge(
             self.site(),
             job,
-            attempt::Onto { head, commit, protected, message },
+            attempt::Onto { head, commit, protected, green, message },
             line.to_owner.clone(),
             line.cancel.clone(),
         ));
         for worked in self.drive(vec![work], line).await? {
-            if let Worked { job, usage, conclusion: Conclusion::Ready { commit, message, .. } } = worked {
-                self.take_in(job, usage, commit, &message).await?;
+            if let Worked { job, usage, conclusion: Conclusion::Ready { commit, green, message, .. } } = worked {
+                self.take_in(job, usage, commit, &green, &message).await?;
             }
         }
         Ok(())
     }
 
-    async fn take_in(&mut self, job: Job, usage: Usage, commit: String, message: &str) -> Result<()> {
+    async fn take_in(&mut self, job: Job, usage: Usage, commit: String, green: &[String], message: &str) -> Result<()> {
+        // What passes on the branch from here on is not excused by the base any more.
+        for gate in self.record.baseline.iter_mut().filter(|gate| green.contains(&gate.name)) {
+            gate.status = GateStatus::Passed;
+        }
         if let Some(current) = &mut self.record.stories[job.story].current {
             current.accepted = Some(commit.clone());
         }
@@ -64,9 +69,22 @@ impl Owner {
         let site = self.site();
         let (git, repo) = (&self.shared.deps.git, self.place.repo());
         let head = self.head()?;
-        let stands = git.resolve(&repo, &format!("refs/heads/{}", site.branch)).await?;
-        if stands != commit {
-            git.advance(&repo, &site.branch, Some(&head), &commit).await?;
+        let mut tries = 0;
+        loop {
+            match move_branch(git, &repo, &site.branch, &head, &commit).await {
+                Ok(()) => break,
+                Err(e) if e.kind() == ErrorKind::Conflict => {
+                    let reason = format!("The run's branch {} was moved by somebody else", site.branch);
+                    return self.end(super::wait::hopeless(&reason, None)).await;
+                }
+                // On record as accepted, it is finished at the next start where it cannot be now.
+                Err(e) if tries == 3 => return Err(e),
+                Err(error) => {
+                    tracing::warn!(run = %self.record.id, %error, "the branch could not be moved; trying again");
+                    tries += 1;
+                    tokio::time::sleep(self.shared.pace.first_backoff).await;
+                }
+            }
         }
         self.record.head = Some(commit.clone());
         self.record.iterations += 1;
@@ -94,4 +112,12 @@ impl Owner {
         let problems = self.files.passed(vec![passed]).await;
         if problems.is_empty() { Ok(()) } else { self.commit(problems).await }
     }
+}
+
+/// Moves the branch, unless that has happened before.
+async fn move_branch(git: &Git, repo: &std::path::Path, branch: &str, from: &str, to: &str) -> Result<()> {
+    if git.resolve(repo, &format!("refs/heads/{branch}")).await? == to {
+        return Ok(());
+    }
+    git.advance(repo, branch, Some(from), to).await
 }

@@ -5,32 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cove_core::agent::AgentRequest;
-use cove_core::ledger::{GateResult, GateStatus, Verdict};
-use cove_core::run::GateSpec;
+use cove_core::ledger::Verdict;
+use cove_core::run::{GateSpec, TokenMeaning};
 use cove_core::{
     AgentOutcome, AttemptId, EgressPolicy, Error, ErrorKind, Fact, HostRule, Mount, Network, Result, SandboxId, Usage,
 };
-use cove_git::{Change, ChangeStatus, CollectedWork, CommitMessage, Merged};
+use cove_git::{CommitMessage, Merged};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::agent::{Driven, Stopped};
 use super::budget::Bound;
-use super::checks::{self, given};
+use super::checks::given;
 use super::crew::{Crew, Message};
-use super::feedback;
-use super::{HOME, Site, WORKSPACE, agent, baseline, place};
-use crate::gates::{READ_BOUND, Snapshot};
+use super::taken::inspect;
+use super::trial::{Trial, fingerprint, judged};
+use super::{HOME, Site, WORKSPACE, agent, feedback, place};
 use crate::prd::Story;
 use crate::prompt::PromptContext;
-use crate::tamper::{self, Edit, EditKind};
-
-/// Diff read for the fingerprint of a failure.
-const DIFF: usize = 8 << 20;
-/// Files whose contents are compared.
-const LOOKED_AT: usize = 500;
 
 /// What an attempt is about.
 #[derive(Debug, Clone)]
@@ -54,7 +47,13 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) enum Conclusion {
     /// Passed its gates on its base.
-    Ready { commit: String, protected: Vec<String>, message: String },
+    Ready {
+        commit: String,
+        protected: Vec<String>,
+        /// Gates that really passed.
+        green: Vec<String>,
+        message: String,
+    },
     /// Judged, and not accepted.
     Rejected { verdict: Verdict, feedback: String, fingerprint: String },
     /// The provider refuses for now.
@@ -98,6 +97,7 @@ pub(crate) struct Onto {
     pub(crate) head: String,
     pub(crate) commit: String,
     pub(crate) protected: Vec<String>,
+    pub(crate) green: Vec<String>,
     pub(crate) message: String,
 }
 
@@ -156,7 +156,7 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
         });
     }
 
-    let keep = format!("refs/cove/attempts/{}/{}", crate::prd::slug(&story.id, 60), job.number);
+    let keep = format!("refs/cove/attempts/{}/{}", site.ref_name(job.story), job.number);
     let collected = git.collect(&workspace, &repo, &job.base, &keep, &site.message(story, job)).await?;
     let work = match collected {
         Some(collected) => inspect(site, &job.base, collected).await?,
@@ -174,6 +174,13 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
         return Ok(conclusion);
     }
     let claims = crate::token::claims(&driven.message);
+    let others = site.prd.stories.len().saturating_sub(job.passed + 1);
+    if claims && site.spec.token_means == TokenMeaning::Prd && others > 0 {
+        let text = format!(
+            "The agent claims that the whole PRD is done; {others} other stories are open, and only checks close them"
+        );
+        crew.tell(vec![Fact::Note { text }]).await?;
+    }
     let gates = site.gates_of(story);
     let Some(work) = work else {
         return unchanged(site, crew, job, &gates, claims, driven.message).await;
@@ -189,71 +196,10 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
     let protected = if site.spec.trust_test_changes { Vec::new() } else { work.protected };
     let trial =
         Trial { name: "gates", commit: &work.commit, original: &job.base, protected: &protected, gates: &gates };
-    if let Some(rejected) = judged(site, crew, job, &trial).await? {
-        return Ok(rejected);
-    }
-    Ok(Conclusion::Ready { commit: work.commit, protected, message: driven.message })
-}
-
-/// What was taken out of a workspace, after a first look.
-struct Taken {
-    commit: String,
-    files: u32,
-    flags: Vec<String>,
-    protected: Vec<String>,
-    refused: Option<String>,
-    /// Nothing is left once the runner's own files are as they were.
-    dropped_all: bool,
-}
-
-/// Looks at a diff, and puts the runner's own files back as they were.
-async fn inspect(site: &Site, base: &str, collected: CollectedWork) -> Result<Option<Taken>> {
-    let (git, repo) = (&site.shared.deps.git, site.place.repo());
-    let edits: Vec<Edit> = collected.changes.iter().map(edit).collect();
-    let wanted: Vec<String> = tamper::wanted(&edits).into_iter().take(LOOKED_AT).collect();
-    let mut trees = [Snapshot::default(), Snapshot::default()];
-    for (tree, commit) in trees.iter_mut().zip([base, &collected.commit]) {
-        tree.files = git.files(&repo, commit).await?;
-        for path in &wanted {
-            match git.read(&repo, commit, path, READ_BOUND).await {
-                Ok(Some(content)) => drop(tree.contents.insert(path.clone(), content)),
-                Ok(None) => {}
-                // Not loaded: it counts as changed in every respect.
-                Err(e) if e.kind() == ErrorKind::Exhausted => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-    let [before, after] = trees;
-    let (gates, control) = (site.gates.clone(), site.control.clone());
-    let looking = tokio::task::spawn_blocking(move || tamper::inspect(&edits, &gates, &control, &before, &after));
-    let found = looking.await.map_err(|e| Error::internal("Looking at the diff was cut off").because(e))??;
-    let refused = (!collected.refused.is_empty())
-        .then(|| format!("The work holds what cannot be taken: {}", collected.refused.join("; ")))
-        .or_else(|| found.refused.map(|why| format!("The work is refused: {why}")));
-    let mut taken = Taken {
-        commit: collected.commit,
-        files: u32::try_from(collected.changes.len()).unwrap_or(u32::MAX),
-        flags: found.flags.into_iter().chain(collected.notes).collect(),
-        protected: found.protected,
-        refused,
-        dropped_all: false,
-    };
-    if taken.refused.is_none() && !found.dropped.is_empty() {
-        taken.dropped_all = found.dropped.len() >= collected.changes.len();
-        taken.commit = git.overlay(&repo, &taken.commit, base, &found.dropped).await?;
-    }
-    Ok(Some(taken))
-}
-
-fn edit(change: &Change) -> Edit {
-    let kind = match change.status {
-        ChangeStatus::Added => EditKind::Added,
-        ChangeStatus::Modified => EditKind::Modified,
-        ChangeStatus::Removed => EditKind::Deleted,
-        ChangeStatus::TypeChanged => EditKind::TypeChanged,
-    };
-    Edit { path: change.path.clone(), kind }
+    Ok(match judged(site, crew, job, &trial).await? {
+        Ok(green) => Conclusion::Ready { commit: work.commit, protected, green, message: driven.message },
+        Err(rejected) => rejected,
+    })
 }
 
 /// Everything that happens while the agent's sandbox lives; it does not outlive this.
@@ -386,21 +332,18 @@ async fn unchanged(
             fingerprint: fingerprint(["no change"]),
         });
     }
-    let rejected = judged(
-        site,
-        crew,
-        job,
-        &Trial { name: "gates", commit: &job.base, original: &job.base, protected: &[], gates },
-    )
-    .await?;
-    Ok(rejected.unwrap_or(Conclusion::Ready { commit: job.base.clone(), protected: Vec::new(), message }))
+    let trial = Trial { name: "gates", commit: &job.base, original: &job.base, protected: &[], gates };
+    Ok(match judged(site, crew, job, &trial).await? {
+        Ok(green) => Conclusion::Ready { commit: job.base.clone(), protected: Vec::new(), green, message },
+        Err(rejected) => rejected,
+    })
 }
 
 /// Merges onto a head that moved, and judges the result as if it were new.
 async fn onto(site: &Site, crew: &Crew, job: &Job, work: Onto) -> Result<Conclusion> {
-    let Onto { head, commit, protected, message } = work;
+    let Onto { head, commit, protected, green, message } = work;
     if commit == job.base {
-        return Ok(Conclusion::Ready { commit: head, protected, message });
+        return Ok(Conclusion::Ready { commit: head, protected, green, message });
     }
     let story = site.story(job.story);
     let mut wording = site.message(story, job);
@@ -417,79 +360,24 @@ async fn onto(site: &Site, crew: &Crew, job: &Job, work: Onto) -> Result<Conclus
         }
     };
     let gates = site.gates_of(story);
-    let rejected = judged(
-        site,
-        crew,
-        job,
-        &Trial { name: "merged", commit: &merged, original: &head, protected: &protected, gates: &gates },
-    )
-    .await?;
-    Ok(rejected.unwrap_or(Conclusion::Ready { commit: merged, protected, message }))
-}
-
-/// A commit before its gates.
-struct Trial<'a> {
-    /// Tells this trial's logs from others of the attempt.
-    name: &'a str,
-    commit: &'a str,
-    /// Commit whose files count as the originals.
-    original: &'a str,
-    /// Files that must also pass as they are in `original`.
-    protected: &'a [String],
-    gates: &'a [GateSpec],
-}
-
-/// Runs the gates on a commit, and once more with the protected files as the original has them.
-/// `None` when everything passes.
-async fn judged(site: &Site, crew: &Crew, job: &Job, trial: &Trial<'_>) -> Result<Option<Conclusion>> {
-    let Trial { name, commit, original, protected, gates } = *trial;
-    let git = &site.shared.deps.git;
-    let mut passes = vec![(name.to_owned(), commit.to_owned(), false)];
-    if !protected.is_empty() {
-        let restored = git.overlay(&site.place.repo(), commit, original, protected).await?;
-        passes.push((format!("{name}-originals"), restored, true));
-    }
-    for (name, commit, originals) in passes {
-        let mut results = checks::run(site, crew, &name, &commit, gates).await?;
-        baseline::judge(&mut results, &site.baseline);
-        if originals {
-            // One name a gate and pass, so that a reader can tell them apart.
-            results.iter_mut().for_each(|result| result.name.push_str(" (original files)"));
-        }
-        let facts = results.iter().map(|gate| Fact::GateFinished { attempt: job.attempt.clone(), gate: gate.clone() });
-        crew.tell(facts.collect()).await?;
-        if let Some(broken) = results.iter().find(|gate| gate.status == GateStatus::Errored) {
-            return Err(Error::internal(format!("The gate {} could not be run: {}", broken.name, broken.tail)));
-        }
-        let failed: Vec<&GateResult> = results.iter().filter(|gate| !gate.status.accepts()).collect();
-        if !failed.is_empty() {
-            let names: Vec<String> = failed.iter().map(|gate| gate.name.clone()).collect();
-            let diff = git.diff(&site.place.repo(), original, &commit, DIFF).await?;
-            let print = fingerprint(["gates", &names.join("\0"), &hex(&Sha256::digest(&diff))]);
-            let feedback = feedback::gates_failed(&failed, originals.then_some(protected));
-            let verdict = Verdict::GatesFailed { gates: names };
-            return Ok(Some(Conclusion::Rejected { verdict, feedback, fingerprint: print }));
-        }
-    }
-    Ok(None)
-}
-
-fn fingerprint<const N: usize>(parts: [&str; N]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    hex(&hash.finalize())[..32].to_owned()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let trial = Trial { name: "merged", commit: &merged, original: &head, protected: &protected, gates: &gates };
+    Ok(match judged(site, crew, job, &trial).await? {
+        Ok(green) => Conclusion::Ready { commit: merged, protected, green, message },
+        Err(rejected) => rejected,
+    })
 }
 
 impl Site {
     pub(crate) fn story(&self, at: usize) -> &Story {
         &self.prd.stories[at]
+    }
+
+    /// The story's id as part of a reference; its place is added where that would not tell it apart.
+    pub(crate) fn ref_name(&self, at: usize) -> String {
+        let slug = |story: &Story| crate::prd::slug(&story.id, 60);
+        let own = slug(self.story(at));
+        let shared = self.prd.stories.iter().filter(|story| slug(story) == own).count() > 1;
+        if own.is_empty() || shared { format!("{own}-{at}").trim_start_matches('-').to_owned() } else { own }
     }
 
     /// The run's gates and the story's own commands.

@@ -138,6 +138,8 @@ async fn shell(site: &Site, sandbox: &SandboxId, gate: &GateSpec, log: &Path) ->
     let status = match exit.reason {
         ExitReason::Timeout => GateStatus::TimedOut,
         ExitReason::Exited if exit.code == 0 => GateStatus::Passed,
+        // What a shell says when a program is not there or cannot be run.
+        ExitReason::Exited if matches!(exit.code, 126 | 127) => GateStatus::Errored,
         _ => GateStatus::Failed,
     };
     let mut tail = kept.tail();

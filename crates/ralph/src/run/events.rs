@@ -2,6 +2,8 @@
 
 use cove_core::{AgentEvent, AttemptId, DoorHandle, Fact};
 
+use super::text::cut;
+
 /// Events of one attempt in the ledger; ordinary ones beyond are counted only.
 const EVENTS: usize = 2000;
 /// Egress decisions of one attempt in the ledger.
@@ -102,14 +104,6 @@ impl Events {
             self.egress.push(Fact::Note { text });
             self.dropped = 0;
         }
-    }
-}
-
-/// Shortens a text in place at a character boundary.
-pub(crate) fn cut(text: &mut String, bound: usize) {
-    if text.len() > bound {
-        text.truncate(text.floor_char_boundary(bound));
-        text.push('…');
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use cove_core::ledger::{GateResult, GateStatus};
 use regex::Regex;
 
+use super::text::{head, tail};
+
 /// Bytes of all feedback together.
 const BOUND: usize = 12 << 10;
 /// Bytes of an agent's last words repeated to it.
@@ -23,12 +25,12 @@ pub(crate) fn gates_failed(failed: &[&GateResult], restored: Option<&[String]>) 
     for gate in failed {
         let how = match (gate.status, gate.code) {
             (GateStatus::TimedOut, _) => "ran into its time limit".to_owned(),
+            (GateStatus::Errored, Some(code)) => format!("could not be run (exit code {code})"),
             (_, Some(code)) => format!("failed with exit code {code}"),
             _ => "failed".to_owned(),
         };
         out.push_str(&format!("The check {} ({}) {how}. The end of its output:\n", gate.name, gate.command));
-        let from = gate.tail.ceil_char_boundary(gate.tail.len().saturating_sub(share));
-        out.push_str(gate.tail[from..].trim_end());
+        out.push_str(tail(&gate.tail, share).trim_end());
         out.push_str("\n\n");
     }
     out
@@ -37,7 +39,7 @@ pub(crate) fn gates_failed(failed: &[&GateResult], restored: Option<&[String]>) 
 pub(crate) fn agent_failed(reason: &str, message: &str) -> String {
     let mut out = format!("The attempt was not judged: {reason}. Its changes were dropped.\n");
     if !message.trim().is_empty() {
-        out.push_str(&format!("Its last words were: {}\n", &message[..message.floor_char_boundary(WORDS)]));
+        out.push_str(&format!("Its last words were: {}\n", head(message, WORDS)));
     }
     out
 }
@@ -46,7 +48,7 @@ pub(crate) fn no_change(claims: bool, message: &str) -> String {
     let mut out = "Nothing in the repository was changed".to_owned();
     out.push_str(if claims { ", although the story was claimed to be complete.\n" } else { ".\n" });
     if !message.trim().is_empty() {
-        out.push_str(&format!("The last words were: {}\n", &message[..message.floor_char_boundary(WORDS)]));
+        out.push_str(&format!("The last words were: {}\n", head(message, WORDS)));
     }
     out
 }

@@ -36,6 +36,9 @@ mod owner;
 pub(crate) mod place;
 mod prepare;
 mod settle;
+mod taken;
+mod text;
+mod trial;
 mod wait;
 mod wave;
 

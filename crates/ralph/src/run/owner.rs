@@ -90,7 +90,9 @@ impl Owner {
     /// Brings the run to its end, or to where a shutdown leaves it.
     pub(crate) async fn live(mut self) {
         if let Err(error) = self.phases().await {
-            tracing::error!(run = %self.record.id, error = %error.chain().join(": "), "the run's owner gave up; it goes on at the next start");
+            let error = error.chain().join(": ");
+            tracing::error!(run = %self.record.id, %error, "the run's owner gave up; the run goes on at the next start");
+            self.remove_sandboxes().await;
         }
     }
 
@@ -261,7 +263,9 @@ impl Owner {
 /// The user's PRD and progress file as paths of the repository, where they lie in it.
 fn control(record: &RunRecord) -> ControlFiles {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let root = real(Path::new(&record.spec.repository));
+    let named = real(Path::new(&record.spec.repository));
+    // A directory inside a repository names the repository.
+    let root = named.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(&named).to_owned();
     let inside = |path: &Option<PathBuf>| {
         path.as_deref().and_then(|path| real(path).strip_prefix(&root).ok()?.to_str().map(str::to_owned))
     };

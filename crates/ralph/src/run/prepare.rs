@@ -88,19 +88,30 @@ impl Owner {
             return Ok(Err(halt));
         }
         let results = results.unwrap_or_else(|_| Ok(Vec::new())).map_err(Trouble::Work)?;
-        if let Some(gate) = results.iter().find(|gate| gate.status == GateStatus::Errored) {
-            return Err(Trouble::Work(Error::internal(format!("The gate {} could not be run", gate.name))));
-        }
         let mut facts = Vec::new();
         while let Ok(Message::Facts { facts: more }) = reports.try_recv() {
             facts.extend(more);
         }
-        let red: Vec<&str> = results.iter().filter(|g| !g.status.accepts()).map(|g| g.name.as_str()).collect();
-        let note = (!red.is_empty()).then(|| {
-            format!("Failing before any work: {}; the same failure will not be held against a story", red.join(", "))
-        });
+        let named = |broken: bool| -> Vec<&str> {
+            let bad = results.iter().filter(|gate| !gate.status.accepts());
+            bad.filter(|gate| (gate.status == GateStatus::Errored) == broken).map(|gate| gate.name.as_str()).collect()
+        };
+        let (red, broken) = (named(false), named(true));
+        let mut notes = Vec::new();
+        if !red.is_empty() {
+            notes.push(format!(
+                "Failing before any work: {}; the same failure will not be held against a story",
+                red.join(", ")
+            ));
+        }
+        if !broken.is_empty() {
+            notes.push(format!(
+                "Not to be run before any work, and held against every story: {}. Is the program there in the sandbox?",
+                broken.join(", ")
+            ));
+        }
         facts.push(Fact::Baseline { gates: results.clone() });
-        facts.extend(note.map(|text| Fact::Note { text }));
+        facts.extend(notes.into_iter().map(|text| Fact::Note { text }));
         self.record.baseline = results;
         self.record.infrastructure_failures = 0;
         self.commit(facts).await.map_err(Trouble::Records)?;

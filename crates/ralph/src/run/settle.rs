@@ -69,7 +69,7 @@ impl Owner {
     }
 
     /// Sandboxes that a former owner made: those on the record, and those that carry the run's label.
-    async fn remove_sandboxes(&self) {
+    pub(super) async fn remove_sandboxes(&self) {
         let sandboxes = &self.shared.deps.sandboxes;
         let mut left: Vec<SandboxId> =
             self.record.stories.iter().filter_map(|s| s.current.as_ref()).flat_map(|c| c.sandboxes.clone()).collect();

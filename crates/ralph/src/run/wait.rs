@@ -120,11 +120,15 @@ impl Owner {
     pub(super) async fn wait_for_provider(&mut self, resets_at: Option<Timestamp>, reason: String) -> Result<()> {
         let now = self.shared.deps.clock.now();
         self.provider_pauses = self.provider_pauses.saturating_add(1);
-        let untold = UNTOLD.0.saturating_mul(1 << (self.provider_pauses - 1).min(8)).min(UNTOLD.1);
+        let doubled = |first: i64| first.saturating_mul(1 << (self.provider_pauses - 1).min(8));
+        let later = |seconds: i64| now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
         let at = match resets_at {
-            Some(at) if at > now => at.min(now.saturating_add(FARTHEST).unwrap_or(at)),
-            _ => now.saturating_add(SignedDuration::from_secs(untold)).unwrap_or(now),
+            // A provider that promises too much is not asked in a tight circle.
+            Some(at) if at > now && self.provider_pauses > 1 => at.max(later(doubled(15).min(UNTOLD.1))),
+            Some(at) if at > now => at,
+            _ => later(doubled(UNTOLD.0).min(UNTOLD.1)),
         };
+        let at = at.min(now.saturating_add(FARTHEST).unwrap_or(at));
         self.record.resume_at = Some(at);
         self.enter(Phase::Paused, Some(format!("Waiting for the provider: {reason}")), Vec::new()).await
     }
@@ -155,13 +159,13 @@ fn failed(error: &Error, failures: u32) -> Ending {
     if let Some(next) = error.next_step() {
         reason = format!("{reason}. {next}");
     }
-    super::events::cut(&mut reason, 2000);
+    super::text::cut(&mut reason, 2000);
     Ending::Failed { reason }
 }
 
 /// The ending for what no repetition can change.
 pub(super) fn hopeless(reason: &str, next: Option<&str>) -> Ending {
     let mut reason = next.map_or_else(|| reason.to_owned(), |next| format!("{reason}. {next}"));
-    super::events::cut(&mut reason, 2000);
+    super::text::cut(&mut reason, 2000);
     Ending::Failed { reason }
 }

@@ -66,7 +66,9 @@ impl Owner {
         let mut ready = self.drive(work, line).await?;
         ready.sort_by_key(|worked| worked.job.story);
         for worked in ready {
-            self.accept(worked).await?;
+            if self.record.phase == Phase::Running {
+                self.accept(worked).await?;
+            }
         }
         self.after_wave().await
     }

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cove_control::Sandboxes;
-use cove_core::run::{AgentChoice, RunRecord};
-use cove_core::{Agent, Clock, Door, Error, ErrorKind, Fact, Records, Result, RunId};
+use cove_core::run::{AgentChoice, RunRecord, StoryStatus};
+use cove_core::{Agent, Clock, Door, Ending, Error, ErrorKind, Fact, Records, Result, RunId};
 use cove_git::Git;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::JoinSet;
@@ -126,11 +126,40 @@ impl Runner {
         unfinished.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         for record in unfinished {
             let id = record.id.clone();
-            if let Err(error) = self.launch(record) {
-                tracing::error!(run = %id, %error, "the run cannot be continued");
+            match self.launch(record.clone()) {
+                Ok(()) => {}
+                Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) => {
+                    tracing::warn!(run = %id, error = %e, "the run is not continued now");
+                }
+                Err(e) => self.give_up(record, &e).await,
             }
         }
         Ok(())
+    }
+
+    /// Ends a run that nobody can own any more: its PRD or its agent cannot be read.
+    async fn give_up(&self, mut record: RunRecord, error: &Error) {
+        tracing::error!(run = %record.id, %error, "the run cannot be continued");
+        for current in record.stories.iter_mut().filter_map(|story| story.current.take()) {
+            for sandbox in &current.sandboxes {
+                if let Err(error) = self.shared.deps.sandboxes.remove(sandbox).await {
+                    tracing::warn!(%sandbox, %error, "left to the next sweep");
+                }
+            }
+        }
+        for story in record.stories.iter_mut().filter(|story| story.status == StoryStatus::Working) {
+            story.status = StoryStatus::Open;
+        }
+        let ending = Ending::Failed { reason: format!("The run cannot be continued: {error}") };
+        record.phase = ending.phase();
+        record.reason = Some(ending.reason());
+        record.ending = Some(ending.clone());
+        record.request = None;
+        let facts =
+            vec![Fact::PhaseChanged { phase: record.phase, reason: record.reason.clone() }, Fact::Finished { ending }];
+        if let Err(error) = self.shared.commit(&mut record, facts).await {
+            tracing::error!(run = %record.id, %error, "its end cannot be recorded");
+        }
     }
 
     /// Ends work under way, which is recorded as interrupted, and waits for it. Runs go on at the next

@@ -163,3 +163,28 @@ async fn a_user_file_that_is_gone_or_changed_does_not_hold_the_run_up() {
     assert_eq!(told.statuses(), [("S1", StoryStatus::Passed)]);
     assert!(told.notes().contains("prd.json could not be brought up to date"), "{}", told.notes());
 }
+
+#[tokio::test]
+async fn a_gate_that_has_passed_since_is_not_excused_any_more() {
+    // The gate is red on the base; the first story mends it, the second one breaks it again.
+    let world = World::new(|asked| match asked.story.as_str() {
+        "S1" => writes("wanted.txt", "here"),
+        _ => writes("S2.txt", "").remove("wanted.txt"),
+    });
+    let mut spec = world.spec(&[("S1", ""), ("S2<S1", "")]);
+    spec.gates = Some(vec![gate("red", "has wanted.txt")]);
+    spec.bounds.attempts_per_story = 1;
+    let told = world.run(spec).await;
+    assert_eq!(told.verdicts(), ["S1: accepted", "S2: gatesFailed"]);
+}
+
+#[tokio::test]
+async fn a_gate_that_cannot_be_run_excuses_nobody() {
+    let world = World::new(file_per_story);
+    let mut spec = world.spec(&[("S1", "")]);
+    spec.gates = Some(vec![gate("readme", "has README.md"), gate("tool", "absent")]);
+    spec.bounds.attempts_per_story = 1;
+    let told = world.run(spec).await;
+    assert_eq!(told.verdicts(), ["S1: gatesFailed"]);
+    assert!(told.notes().contains("held against every story: tool"), "{}", told.notes());
+}

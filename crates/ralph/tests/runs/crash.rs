@@ -10,7 +10,7 @@ use cove_core::run::{RunRecord, StoryStatus};
 use cove_core::{Entry, Fact, Phase, Records, Result, RunId, SandboxId, SandboxInfo};
 use tokio::sync::Notify;
 
-use crate::world::{DEADLINE, Told, World, writes};
+use crate::world::{DEADLINE, Told, World, gate, writes};
 
 /// Records that stop answering at a step: the process is as good as dead from then on.
 struct Mortal {
@@ -132,7 +132,13 @@ fn world() -> World {
     })
 }
 
-const STORIES: [(&str, &str); 2] = [("S1", ""), ("S2", "holds S2.txt quite")];
+const STORIES: [(&str, &str); 2] = [("S1", ""), ("S2", "")];
+
+fn spec(world: &World) -> cove_core::RunSpec {
+    let mut spec = world.spec(&STORIES);
+    spec.gates = Some(vec![gate("whole", "lacks S2.txt || holds S2.txt quite")]);
+    spec
+}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -152,7 +158,7 @@ fn lives(last: u64, taken: bool) -> Option<End> {
     let first = runtime();
     let died = first.block_on(async {
         let runner = world.runner_on(mortal.clone());
-        let spec = world.spec(&STORIES);
+        let spec = spec(&world);
         let life = async {
             let id = runner.submit(spec).await.unwrap().id;
             world.ended(&id).await;
@@ -177,7 +183,7 @@ fn lives(last: u64, taken: bool) -> Option<End> {
         let id = match world.records.runs(2).await.unwrap().first() {
             Some(run) => run.id.clone(),
             // It died before it was taken in; the person asks again.
-            None => runner.submit(world.spec(&STORIES)).await.unwrap().id,
+            None => runner.submit(spec(&world)).await.unwrap().id,
         };
         let told = world.ended(&id).await;
         runner.shutdown().await;
@@ -196,7 +202,7 @@ fn a_crash_at_any_step_changes_nothing() {
     let expected = {
         let world = world();
         runtime().block_on(async {
-            let told = world.run(world.spec(&STORIES)).await;
+            let told = world.run(spec(&world)).await;
             end(&world, &told)
         })
     };

@@ -2,7 +2,7 @@
 //! speaks plain events, and a clock that is moved by hand.
 //!
 //! Gates are commands of a small language, judged on the files of their checkout:
-//! `has FILE`, `lacks FILE`, `holds FILE WORD`, `slow`, joined by `&&`.
+//! `has FILE`, `lacks FILE`, `holds FILE WORD`, `slow`, `absent`, joined by `&&`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -355,8 +355,10 @@ fn asked(prompt: &str) -> Asked {
 
 async fn judge(process: &Process) -> End {
     for part in process.command().split(" && ") {
-        if part == "slow" {
-            std::future::pending::<()>().await;
+        match part {
+            "slow" => std::future::pending::<()>().await,
+            "absent" => return End::code(127),
+            _ => {}
         }
         let good = part.split(" || ").any(|one| match one.split(' ').collect::<Vec<_>>()[..] {
             ["has", file] => process.read(file).is_some(),
