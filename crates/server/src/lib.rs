@@ -4,6 +4,7 @@
 //! serves a Unix socket, and TCP with a token where asked to. Who may ask is settled before any route
 //! is looked at: by the kernel's word about the peer on the socket, by the token on TCP.
 
+mod absent;
 mod activity;
 mod answer;
 mod app;
@@ -18,8 +19,10 @@ mod place;
 mod port;
 mod routes;
 mod token;
+mod wiring;
 
 pub use daemon::{Daemon, Ended};
 pub use options::{Clamp, ClampSandbox, Options, Tcp};
 pub use port::{Foundation, Runs, Wiring};
 pub use token::token;
+pub use wiring::Standard;

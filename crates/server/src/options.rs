@@ -1,5 +1,6 @@
 //! How a daemon shall be.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ pub struct Options {
     pub socket: PathBuf,
     /// TCP as well; never without a token.
     pub tcp: Option<Tcp>,
+    /// Names that sandboxes may reach by way of a door and that lead to these addresses, also private
+    /// ones: model servers of this host. A run's rules must allow them all the same.
+    pub resolve_overrides: BTreeMap<String, SocketAddr>,
     /// Runs worked on at once, 1 and up; further ones wait.
     pub max_concurrent_runs: usize,
     /// The managed policy over runs.
@@ -47,6 +51,7 @@ impl Options {
             state_dir,
             cache_dir: cache_dir.into(),
             tcp: None,
+            resolve_overrides: BTreeMap::new(),
             max_concurrent_runs: 4,
             clamp: None,
             clamp_sandbox: None,

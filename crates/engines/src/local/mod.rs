@@ -8,6 +8,7 @@ mod exec;
 mod kind;
 mod link;
 mod removal;
+mod shelf;
 mod start;
 
 pub use engine::LocalEngine;

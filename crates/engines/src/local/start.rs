@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use cove_core::error::{Context, Error, ErrorKind, Result};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -42,12 +42,12 @@ pub async fn start(helper: &HelperProgram, dir: &Directory, lock: OwnedFd) -> Re
         .stderr(Stdio::from(log))
         .spawn()
         .context(ErrorKind::NotStarted, format!("The supervisor {program} cannot be started"))?;
-    let Some(mut ready) = child.stdout.take() else {
+    let Some(ready) = child.stdout.take() else {
         return Err(Error::internal("The supervisor's answer cannot be read"));
     };
     let mut answer = Vec::new();
     let heard = timeout(READY, async {
-        (&mut ready).take(64 << 10).read_to_end(&mut answer).await?;
+        BufReader::new(ready.take(64 << 10)).read_until(b'\n', &mut answer).await?;
         // The process that was started leaves at once; the supervisor is its child.
         child.wait().await
     });

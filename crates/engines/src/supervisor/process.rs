@@ -66,7 +66,7 @@ fn prepare() -> std::io::Result<(OwnedFd, File)> {
 
 fn supervise(dir: Directory, lock: OwnedFd, mut ready: File) -> i32 {
     let mut tell = |reply: &Reply| {
-        let _ = serde_json::to_vec(reply).map(|bytes| ready.write_all(&bytes));
+        let _ = serde_json::to_string(reply).map(|line| ready.write_all(format!("{line}\n").as_bytes()));
     };
     let (events, inbox) = sync_channel(EVENTS);
     match build::build(&dir, events) {

@@ -1,0 +1,70 @@
+//! An engine that cannot be used, so that people see why.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cove_core::{
+    Capabilities, Control, Engine, EngineKind, Error, ErrorKind, Exec, ExecSpec, Result, SandboxId, SandboxInfo,
+    SandboxSpec, Swept,
+};
+
+/// Stands where an engine would, with the reason why there is none. Nothing is made, and what an
+/// earlier daemon made is left alone.
+pub(crate) struct Absent {
+    kind: EngineKind,
+    capabilities: Capabilities,
+    why: String,
+}
+
+impl Absent {
+    pub(crate) fn new(kind: EngineKind, error: &Error) -> Self {
+        let why = error.chain().join(": ");
+        let capabilities =
+            Control::ALL.into_iter().fold(Capabilities::default(), |all, control| all.missing(control, why.clone()));
+        Self { kind, capabilities, why }
+    }
+
+    fn refuse<T>(&self) -> Result<T> {
+        Err(Error::new(ErrorKind::Unavailable, format!("The engine {} cannot be used: {}", self.kind, self.why))
+            .next("`cove doctor` shows what this host lacks"))
+    }
+}
+
+#[async_trait]
+impl Engine for Absent {
+    fn kind(&self) -> EngineKind {
+        self.kind
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn create(&self, _: &SandboxId, _: &SandboxSpec) -> Result<SandboxInfo> {
+        self.refuse()
+    }
+
+    async fn exec(&self, _: &SandboxId, _: &ExecSpec) -> Result<Exec> {
+        self.refuse()
+    }
+
+    async fn stop(&self, _: &SandboxId, _: Duration) -> Result<()> {
+        self.refuse()
+    }
+
+    async fn remove(&self, _: &SandboxId) -> Result<()> {
+        self.refuse()
+    }
+
+    async fn inspect(&self, _: &SandboxId) -> Result<SandboxInfo> {
+        self.refuse()
+    }
+
+    async fn list(&self) -> Result<Vec<SandboxInfo>> {
+        self.refuse()
+    }
+
+    async fn sweep(&self, _: &[SandboxId]) -> Result<Vec<Swept>> {
+        self.refuse()
+    }
+}
