@@ -84,6 +84,11 @@ async fn watch(
     tokio::pin!(deadline);
     loop {
         tokio::select! {
+            // Whoever wants to leave comes first.
+            biased;
+            number = signals.next() => return Ok(Left::Signal(number)),
+            () = &mut deadline => return Ok(Left::Timeout),
+            _ = frame.tick(), if shown.screen.is_some() => shown.draw()?,
             entry = entries.next() => match entry? {
                 Some(entry) => {
                     shown.take(context, &entry)?;
@@ -99,9 +104,6 @@ async fn watch(
                 }
                 None => return Ok(Left::Over(Box::new(client.run(id).await?))),
             },
-            number = signals.next() => return Ok(Left::Signal(number)),
-            () = &mut deadline => return Ok(Left::Timeout),
-            _ = frame.tick(), if shown.screen.is_some() => shown.draw()?,
         }
     }
 }
