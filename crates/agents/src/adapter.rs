@@ -35,12 +35,17 @@ impl Adapter {
     /// `Invalid`, naming the field.
     pub fn new(definition: AdapterDefinition) -> Result<Self> {
         definition.validate()?;
-        Ok(Self { definition, prepare: None, command: None, prices: Arc::new(PriceTable::built_in()) })
+        let prices = Arc::new(PriceTable::built_in().with(&definition.prices));
+        Ok(Self { definition, prepare: None, command: None, prices })
     }
 
     pub(crate) fn with_prepare(mut self, prepare: Option<Prepare>) -> Self {
         self.prepare = prepare;
         self
+    }
+
+    pub(crate) fn prepare(&self) -> Option<Prepare> {
+        self.prepare
     }
 
     /// Replaces the program and its leading arguments for every request that names none itself.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cove_core::run::AgentChoice;
 use cove_core::{Agent, Error, Result};
+use serde_json::{Map, Value};
 
 use crate::adapter::Adapter;
 use crate::builtin;
@@ -30,7 +31,7 @@ pub fn catalog(choice: &AgentChoice) -> Result<Arc<dyn Agent>> {
 /// As [`catalog`].
 pub fn adapter(choice: &AgentChoice) -> Result<Adapter> {
     let adapter = match &choice.definition {
-        Some(value) => Adapter::new(read(&choice.name, value)?)?,
+        Some(value) => defined(&choice.name, value)?,
         None => built_in(&choice.name)?,
     };
     if choice.command.as_ref().is_some_and(|c| c.is_empty() || c[0].is_empty()) {
@@ -59,15 +60,28 @@ fn built_in(name: &str) -> Result<Adapter> {
     Ok(Adapter::new((found.definition)())?.with_prepare(found.prepare))
 }
 
-fn read(name: &str, value: &serde_json::Value) -> Result<AdapterDefinition> {
-    let mut value = value.clone();
-    if let Some(fields) = value.as_object_mut()
-        && !fields.contains_key("name")
-    {
-        fields.insert("name".to_owned(), name.into());
-    }
-    serde_json::from_value(value).map_err(|e| {
-        Error::invalid(format!("The definition of agent {name:?} cannot be read: {e}"))
+/// An agent of a user's own. `extends` names a built-in one whose fields stand where the definition has
+/// none.
+fn defined(name: &str, value: &Value) -> Result<Adapter> {
+    let bad = |why: &dyn std::fmt::Display| {
+        Error::invalid(format!("The definition of agent {name:?} cannot be read: {why}"))
             .next("See docs/agents.md for its fields")
-    })
+    };
+    let Value::Object(own) = value else { return Err(bad(&"it is not an object")) };
+    let mut own = own.clone();
+    let (mut fields, prepare) = match own.remove("extends") {
+        None => (Map::new(), None),
+        Some(Value::String(base)) => {
+            let adapter = built_in(&base)?;
+            match serde_json::to_value(adapter.definition()) {
+                Ok(Value::Object(fields)) => (fields, adapter.prepare()),
+                _ => return Err(Error::internal(format!("The definition of agent {base:?} cannot be written"))),
+            }
+        }
+        Some(_) => return Err(bad(&"extends is not the name of a built-in agent")),
+    };
+    fields.insert("name".to_owned(), name.into());
+    fields.extend(own);
+    let definition: AdapterDefinition = serde_json::from_value(Value::Object(fields)).map_err(|e| bad(&e))?;
+    Ok(Adapter::new(definition)?.with_prepare(prepare))
 }

@@ -6,6 +6,7 @@ use cove_core::{AgentCapability, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::prices::Price;
 use crate::template;
 
 /// How one agent program is started and read. Everything a user needs to add an agent of their own.
@@ -14,7 +15,7 @@ use crate::template;
 /// `{home}` and `{promptFile}` stand for values of the attempt; `{{` and `}}` stand for braces. There
 /// is no placeholder for the prompt: it goes in by stdin or as a file, because one argument holds at
 /// most 128 KiB on Linux and arguments are readable by every process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AdapterDefinition {
     /// Name in settings and records.
@@ -58,6 +59,9 @@ pub struct AdapterDefinition {
     /// Below this it does not work.
     #[serde(default)]
     pub floor: ResourceFloor,
+    /// Prices for estimates, before the built-in ones.
+    #[serde(default)]
+    pub prices: Vec<Price>,
 }
 
 /// One argument, or several that belong together: `["--model", "{model}"]` is left out as a whole when

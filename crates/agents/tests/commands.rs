@@ -247,6 +247,17 @@ fn an_agent_of_ones_own() {
     assert_eq!(file(&command, ".config/prompt.md"), "Do it");
     assert_eq!(file(&command, ".config/goose/config.yaml"), "key: \"{literal}\"\n");
 
+    let extended = json!({
+        "extends": "codex",
+        "program": "codex-next",
+        "prices": [{ "model": "local-*", "input": 0.0, "output": 0.0 }],
+    });
+    let chosen = AgentChoice { definition: Some(extended), ..choice("nightly") };
+    let adapter = cove_agents::adapter(&chosen).unwrap();
+    let command = adapter.command(&request).unwrap();
+    assert_eq!((adapter.name(), &command.argv[..2]), ("nightly", &["codex-next", "exec"].map(str::to_owned)[..]));
+    assert!(file(&command, ".codex/config.toml").contains("127.0.0.1:5"));
+
     // Built-in definitions are examples: they survive being written and read.
     for definition in cove_agents::builtin::definitions() {
         let text = serde_json::to_string(&definition).unwrap();

@@ -3,7 +3,7 @@
 //! `COVE_AGENT_CLIS=DIRECTORY cargo test -p cove-agents --test real_clis`, where `tests/agents/install.sh
 //! DIRECTORY` has installed them; without the variable every test says that it is skipped.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may")]
 
 mod real;
 

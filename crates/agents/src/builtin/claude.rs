@@ -45,5 +45,6 @@ pub(super) fn definition() -> AdapterDefinition {
         }],
         capabilities: [Can::Stream, Can::Tokens, Can::Cost, Can::MaxTurns, Can::Model].into(),
         floor: ResourceFloor { memory_bytes: 256 << 20, pids: 64 },
+        prices: Vec::new(),
     }
 }

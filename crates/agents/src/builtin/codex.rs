@@ -39,6 +39,7 @@ pub(super) fn definition() -> AdapterDefinition {
         capabilities: [Can::Stream, Can::Tokens, Can::Model].into(),
         // With too few processes its tools fail and it still exits 0.
         floor: ResourceFloor { memory_bytes: 256 << 20, pids: 256 },
+        prices: Vec::new(),
     }
 }
 

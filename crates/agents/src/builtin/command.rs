@@ -28,5 +28,6 @@ pub(super) fn definition() -> AdapterDefinition {
             .collect(),
         capabilities: [Can::Stream, Can::Model].into(),
         floor: ResourceFloor::default(),
+        prices: Vec::new(),
     }
 }

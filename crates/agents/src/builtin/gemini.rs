@@ -42,6 +42,7 @@ pub(super) fn definition() -> AdapterDefinition {
         }],
         capabilities: [Can::Stream, Can::Tokens, Can::MaxTurns, Can::Model].into(),
         floor: ResourceFloor { memory_bytes: 512 << 20, pids: 64 },
+        prices: Vec::new(),
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) fn definition() -> AdapterDefinition {
         endpoints: vec![endpoint(OPENAI, "OPENAI_API_KEY"), endpoint(ANTHROPIC, "ANTHROPIC_API_KEY")],
         capabilities: [Can::Stream, Can::Tokens, Can::Cost, Can::Model].into(),
         floor: ResourceFloor { memory_bytes: 1 << 30, pids: 64 },
+        prices: Vec::new(),
     }
 }
 

@@ -44,8 +44,12 @@ impl Claude {
         match text(event, &["subtype"]) {
             "init" => set_model(text(event, &["model"]), reading),
             "api_retry" => {
-                let (error, status) = (text(event, &["error"]), count(event, &["error_status"]));
-                reading.error_with_status(&format!("{} ({status})", error.replace('_', " ")), status);
+                let (error, status) = (text(event, &["error"]).replace('_', " "), count(event, &["error_status"]));
+                let words = match status {
+                    0 => format!("The provider did not answer: {error}"),
+                    _ => format!("The provider answered {status}: {error}"),
+                };
+                reading.error_with_status(&words, status);
             }
             "permission_denied" => {
                 let message = format!("{}: {}", text(event, &["tool_name"]), text(event, &["message"]));

@@ -71,6 +71,7 @@ impl Drop for Model {
 
 /// One attempt to make.
 #[derive(Default, Clone)]
+#[allow(clippy::type_complexity, reason = "a count and a test are no type of their own")]
 pub struct Ask<'a> {
     pub agent: &'a str,
     pub fixture: &'a str,
