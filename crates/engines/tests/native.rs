@@ -1,6 +1,8 @@
 //! The native engine in each set-up: real programs, roots with traps in them, and creations and
 //! supervisors that break half-way.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program says what it skips")]
+
 #[cfg(target_os = "linux")]
 mod setups;
 
@@ -37,6 +39,7 @@ mod real {
             ("a-writable-root", a_writable_root),
             ("refusals", refusals),
             ("a-failed-creation", a_failed_creation),
+            ("a-creation-without-descriptors", a_creation_without_descriptors),
             ("a-lost-supervisor", a_lost_supervisor),
         ];
         table
@@ -296,6 +299,32 @@ mod real {
         let mut left = groups();
         left.retain(|group| group.to_string_lossy().contains(instance.short()));
         assert!(left.is_empty(), "{left:?}");
+        Ok(())
+    }
+
+    /// Whatever number of descriptors building runs out at, nothing is left of it.
+    fn a_creation_without_descriptors(native: &Native, setup: Setup) -> Outcome {
+        let dir = tempfile::tempdir()?;
+        let instance = InstanceId::new();
+        let program = std::env::current_exe()?.to_string_lossy().into_owned();
+        let (mut failed, mut made) = (0, 0);
+        for most in (4..160).step_by(6) {
+            let script = format!("ulimit -n {most}; exec '{program}' __supervise \"$0\"");
+            let helper = cove_engines::HelperProgram(vec!["/bin/sh".to_owned(), "-c".to_owned(), script]);
+            let engine = setup.engine_with(&dir.path().join("state"), &instance, helper)?;
+            let id = SandboxId::new();
+            match native.runtime.block_on(engine.create(&id, &native.spec())) {
+                Ok(_) => {
+                    made += 1;
+                    native.runtime.block_on(engine.remove(&id))?;
+                }
+                Err(_) => failed += 1,
+            }
+            let mut left = groups();
+            left.retain(|group| group.to_string_lossy().contains(instance.short()));
+            assert!(left.is_empty(), "with {most} descriptors: {left:?}");
+        }
+        assert!(failed > 0 && made > 0, "{failed} failed, {made} made");
         Ok(())
     }
 

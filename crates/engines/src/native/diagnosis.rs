@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn names_what_is_missing_and_how_to_get_it() {
         let none = |_: &str| None;
-        let table: &[(&str, Option<(&str, &str)>, &str)] = &[
+        type Setting = Option<(&'static str, &'static str)>;
+        let table: &[(&str, Setting, &str)] = &[
             (
                 "x (step=enter namespaces): No space left on device (os error 28)",
                 Some(("/proc/sys/user/max_user_namespaces", "0\n")),

@@ -251,8 +251,8 @@ fn already_leader(error: nix::errno::Errno) -> io::Result<()> {
 fn place_descriptors(channel: &OwnedFd) -> io::Result<()> {
     let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     // Out of the way of the numbers that are about to be filled.
-    let channel = nix::fcntl::fcntl(channel, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64))?;
-    let null = nix::fcntl::fcntl(&null, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64))?;
+    let channel = nix::fcntl::fcntl(channel, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(8))?;
+    let null = nix::fcntl::fcntl(&null, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(8))?;
     sys::close_on_exec_from(0)?;
     for number in 0..3 {
         sys::put_at(null, number)?;

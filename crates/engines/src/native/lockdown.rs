@@ -10,7 +10,6 @@ use landlock::{
     RulesetCreatedAttr, Scope,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use seccompiler::BpfProgram;
 
 use super::root::{Failure, at};
 use super::{seccomp, sys};
@@ -37,7 +36,7 @@ pub struct Lockdown {
     capabilities: u64,
     landlock: bool,
     writable: Vec<PathBuf>,
-    filters: Option<[BpfProgram; 2]>,
+    filters: Option<seccomp::Filters>,
 }
 
 impl Lockdown {
@@ -101,16 +100,28 @@ impl Lockdown {
     }
 }
 
+/// Limit of core dumps in bytes. Too little for any file, and the one value at which the kernel also
+/// spares a program that the host's `core_pattern` pipes dumps to: with 0 it would be run, as root
+/// on the host and fed by the sandbox.
+pub const CORE_LIMIT: u64 = 1;
+
 /// Resource limits: those asked for and those that nothing in a sandbox needs.
 fn resources(limits: &Limits) -> Vec<(Resource, u64)> {
     let mut out = vec![
-        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_CORE, CORE_LIMIT),
         (Resource::RLIMIT_MEMLOCK, 8 << 20),
         (Resource::RLIMIT_MSGQUEUE, 1 << 20),
         (Resource::RLIMIT_RTPRIO, 0),
     ];
     if let Some(files) = limits.open_files {
         out.push((Resource::RLIMIT_NOFILE, files));
+    }
+    if let Some(count) = limits.pids
+        && sys::counts_processes_by_namespace()
+    {
+        // Beside the control group, and where there is none: the sandbox's user namespace counts for
+        // itself.
+        out.push((Resource::RLIMIT_NPROC, count));
     }
     if let Some(bytes) = limits.disk_bytes {
         // A little below, so that one file alone never takes the whole.

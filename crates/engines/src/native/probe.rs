@@ -122,7 +122,7 @@ fn run(without_groups: bool) -> Capabilities {
     let sites = if without_groups { Sites::none("control groups are switched off") } else { Sites::discover() };
     let mut capabilities = not_ours();
     let trials = Trials::new(without_groups);
-    let host = trials.as_ref().map_err(|error| reason(error)).and_then(|trials| trials.of_host(&sites));
+    let host = trials.as_ref().map_err(reason).and_then(|trials| trials.of_host(&sites));
     for control in OF_HOST_TRIAL {
         capabilities = match (&host, site_missing(&sites, *control)) {
             (_, Some(why)) => capabilities.missing(*control, why),
@@ -149,7 +149,7 @@ fn run(without_groups: bool) -> Capabilities {
         }
         Err(why) => capabilities.missing(Control::Landlock, why.clone()),
     };
-    let directory = trials.as_ref().map_err(|error| reason(error)).and_then(Trials::of_directory);
+    let directory = trials.as_ref().map_err(reason).and_then(Trials::of_directory);
     for control in [Control::RootDirectory, Control::RootArchive, Control::RootImage] {
         capabilities = match &directory {
             Ok(judged) => settle(capabilities, judged, control),

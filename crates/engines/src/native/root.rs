@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::identity;
@@ -72,7 +73,13 @@ fn open_tree(plan: &Plan, tree: &Tree, mappings: &mut Vec<(cove_core::User, Owne
                 return Ok(mount);
             }
         }
-        // A file system that cannot shift ids shows its files with the owners they have.
+        // A file system that cannot shift ids shows its files with the owners they have. For the
+        // door that would be a wall; its socket lies in a directory that only the daemon enters.
+        let meta = fs::metadata(&tree.source)?;
+        if meta.file_type().is_socket() {
+            let mode = meta.permissions().mode() | 0o666;
+            fs::set_permissions(&tree.source, fs::Permissions::from_mode(mode))?;
+        }
     }
     let mount = sys::clone_tree(&path, true)?;
     sys::set_attributes(mount.as_fd(), attributes, true, true, None)?;
@@ -96,7 +103,17 @@ pub fn build(plan: &Plan, trees: Vec<OwnedFd>, guest: &fs::File) -> Result<(), F
         let sealed = sys::set_attributes(building.root.as_fd(), attr::RDONLY, false, false, None);
         at(|| "make the root read-only".to_owned(), sealed)?;
     }
+    // Not earlier: each new file system has a mount namespace of its own until it is attached.
+    forbid_namespaces();
     at(|| "enter the root".to_owned(), sys::enter_root(building.root.as_fd()))
+}
+
+/// Sets how many namespaces may be made below the sandbox's user namespace to none. A second lock
+/// beside the seccomp filter: where `/proc/sys` cannot be written, the filter stands alone.
+fn forbid_namespaces() {
+    for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"] {
+        let _ = fs::write(format!("/proc/sys/user/max_{kind}_namespaces"), "0");
+    }
 }
 
 impl Building {
@@ -127,7 +144,7 @@ impl Building {
         fs::create_dir(stage.join("void"))?;
         fs::write(stage.join("nothing"), b"")?;
         for name in ["void", "nothing"] {
-            fs::set_permissions(stage.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o000))?;
+            fs::set_permissions(stage.join(name), fs::Permissions::from_mode(0o000))?;
         }
         Ok(())
     }
@@ -303,7 +320,6 @@ fn taken(trees: &mut [Option<OwnedFd>], index: usize) -> io::Result<OwnedFd> {
 }
 
 fn open_path(path: &Path) -> io::Result<OwnedFd> {
-    use std::os::unix::fs::OpenOptionsExt;
     fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).map(OwnedFd::from)
 }
 

@@ -1,9 +1,11 @@
 //! Which system calls processes in a sandbox may make.
 //!
-//! Two filters. The first is an allow-list: what is not on it fails with `EPERM`. The second, newer
-//! one answers `ENOSYS` for calls whose absence programs know how to handle (`clone3`, `openat2`
-//! and everything the list has never heard of), because an older call that can be checked does the
-//! same. Of two refusals the newer filter's counts.
+//! Three filters; of several answers that are not "allow" the newest filter's counts. The first is
+//! an allow-list: what is not on it fails with `EPERM`. The second answers `ENOSYS` for calls whose
+//! absence programs know how to handle (`clone3`, `openat2` and everything the list has never heard
+//! of), because an older call that can be checked does the same. The third says "done" without doing
+//! it to changes of the limit on core dumps, which programs make to have none: see
+//! [`CORE_LIMIT`](super::lockdown::CORE_LIMIT).
 
 use std::collections::BTreeMap;
 
@@ -67,6 +69,9 @@ fn conditional() -> Built<BTreeMap<i64, Vec<SeccompRule>>> {
     rules.insert(libc::SYS_socket, sockets()?);
     rules.insert(libc::SYS_socketpair, vec![all(vec![when(0, Op::Eq, libc::AF_UNIX as u64)?])?]);
 
+    // Limits of oneself only: the guest has the same user.
+    rules.insert(libc::SYS_prlimit64, vec![all(vec![when(0, Op::Eq, 0)?])?]);
+
     let mode_at = |index| -> Built<Vec<SeccompRule>> { Ok(vec![all(vec![no_bits(index, SET_ID)?])?]) };
     // The mode counts only when something is created.
     let creating = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)) as u64;
@@ -116,12 +121,15 @@ fn sockets() -> Built<Vec<SeccompRule>> {
     Ok(rules)
 }
 
-/// Both filters, in the order of installation.
-pub fn filters() -> cove_core::Result<[BpfProgram; 2]> {
+/// The filters, in the order of installation.
+pub type Filters = [BpfProgram; 3];
+
+/// Compiles them.
+pub fn filters() -> cove_core::Result<Filters> {
     build().map_err(|error| cove_core::Error::internal("The seccomp filter could not be compiled").because(error))
 }
 
-fn build() -> Built<[BpfProgram; 2]> {
+fn build() -> Built<Filters> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
     allowed.extend(conditional()?);
@@ -134,11 +142,25 @@ fn build() -> Built<[BpfProgram; 2]> {
         SeccompAction::Errno(libc::ENOSYS as u32),
         architecture,
     )?;
-    Ok([allow.try_into()?, absent.try_into()?])
+    let core = libc::RLIMIT_CORE as u64;
+    let pretended = BTreeMap::from([
+        (libc::SYS_setrlimit, vec![all(vec![when(0, Op::Eq, core)?])?]),
+        (
+            libc::SYS_prlimit64,
+            vec![all(vec![
+                when(0, Op::Eq, 0)?,
+                when(1, Op::Eq, core)?,
+                // Without a new limit it is a question.
+                SeccompCondition::new(2, Len::Qword, Op::Ne, 0)?,
+            ])?],
+        ),
+    ]);
+    let pretended = SeccompFilter::new(pretended, SeccompAction::Allow, SeccompAction::Errno(0), architecture)?;
+    Ok([allow.try_into()?, absent.try_into()?, pretended.try_into()?])
 }
 
 /// Puts the filters over this process and all its descendants; also sets `no_new_privs`.
-pub fn install(filters: &[BpfProgram; 2]) -> std::io::Result<()> {
+pub fn install(filters: &Filters) -> std::io::Result<()> {
     for filter in filters {
         seccompiler::apply_filter(filter).map_err(|error| match error {
             seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
@@ -248,6 +270,12 @@ mod tests {
             ("TIOCSTI", libc::SYS_ioctl, &[0, 0x5412], &refused),
             ("TIOCSTI high bits", libc::SYS_ioctl, &[0, (1 << 32) | 0x5412], &refused),
             ("TIOCLINUX", libc::SYS_ioctl, &[0, 0x541c], &refused),
+            ("own limits", libc::SYS_prlimit64, &[0, 7, 1], &Outcome::Allow),
+            ("init's limits", libc::SYS_prlimit64, &[1, 7, 1], &refused),
+            ("init's core limit", libc::SYS_prlimit64, &[1, 4, 1], &refused),
+            ("core limit", libc::SYS_prlimit64, &[0, 4, 1 << 40], &Outcome::Errno(0)),
+            ("core limit, old call", libc::SYS_setrlimit, &[4, 1], &Outcome::Errno(0)),
+            ("core limit, question", libc::SYS_prlimit64, &[0, 4, 0], &Outcome::Allow),
             ("personality query", libc::SYS_personality, &[0xffff_ffff], &Outcome::Allow),
             ("personality odd", libc::SYS_personality, &[0x0040_0000], &refused),
             ("fchmod 755", libc::SYS_fchmod, &[3, 0o755], &Outcome::Allow),

@@ -395,3 +395,11 @@ pub fn landlock_abi() -> u32 {
         unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION) };
     u32::try_from(version).unwrap_or(0)
 }
+
+/// Whether the limit on a user's processes counts each user namespace for itself (Linux 5.14).
+pub fn counts_processes_by_namespace() -> bool {
+    let Ok(name) = nix::sys::utsname::uname() else { return false };
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(14))
+}

@@ -1,6 +1,7 @@
 //! What a hostile program tries. Runs inside a sandbox and, where that is harmless, outside as the
 //! control that shows that the attempt would have worked.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program says what it skips")]
 #![allow(unsafe_code, reason = "attempts are system calls")]
 
 use std::fs::{self, File, OpenOptions};
@@ -144,8 +145,18 @@ fn attempt(name: &str, rest: &[&str]) -> io::Result<()> {
         "raise-limit" => {
             let limit = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
             // SAFETY: a valid structure.
-            check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) }.into())
+            check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) }.into())
         }
+        "core-limit" => {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: a valid structure both times.
+            unsafe {
+                check(libc::setrlimit(libc::RLIMIT_CORE, &raw const limit).into())?;
+                check(libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit).into())?;
+            }
+            if limit.rlim_cur == 0 { Ok(()) } else { Err(io::Error::other(format!("{}", limit.rlim_cur))) }
+        }
+        "limit-init" => call(libc::SYS_prlimit64, [1, libc::RLIMIT_NOFILE as _, 0, 0, 0]),
         "spare-me" => fs::write("/proc/self/oom_score_adj", "-1000"),
         "descriptors" => {
             let open = fs::read_dir("/proc/self/fd")?.count();

@@ -1,6 +1,7 @@
 //! The circumstances in which the native engine is tried: as root, as a user with delegated control
 //! groups, and as a user without any.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program says what it skips")]
 #![allow(unsafe_code, reason = "a test changes its user and asks for its ids")]
 #![allow(dead_code, reason = "each test program uses a part")]
 
@@ -57,12 +58,23 @@ impl Setup {
         state: &Path,
         instance: &InstanceId,
     ) -> cove_core::Result<LocalEngine<cove_engines::native::Native>> {
-        let helper = HelperProgram::current()?;
-        if self == Self::RootlessWithoutGroups {
-            let native = cove_engines::native::Native::without_groups(state.join("images"), &helper)?;
-            return LocalEngine::new(native, state, instance.clone(), helper);
-        }
-        cove_engines::native::engine(state, instance.clone(), helper)
+        self.engine_with(state, instance, HelperProgram::current()?)
+    }
+
+    /// With supervisors started in another way; the probe is made in the usual one.
+    pub fn engine_with(
+        self,
+        state: &Path,
+        instance: &InstanceId,
+        helper: HelperProgram,
+    ) -> cove_core::Result<LocalEngine<cove_engines::native::Native>> {
+        use cove_engines::native::Native;
+        let usual = HelperProgram::current()?;
+        let native = match self {
+            Self::RootlessWithoutGroups => Native::without_groups(state.join("images"), &usual)?,
+            _ => Native::new(state.join("images"), &usual)?,
+        };
+        LocalEngine::new(native, state, instance.clone(), helper)
     }
 }
 

@@ -229,7 +229,7 @@ async fn in_sandbox(
             feedback: job.feedback.as_deref(),
             gates: &site.gates,
             token: site.spec.token_means,
-            workspace: WORKSPACE,
+            workspace: &site.seen(workspace, WORKSPACE).to_string_lossy(),
             control_files: &control_files,
         },
     )?;
@@ -240,11 +240,10 @@ async fn in_sandbox(
         program: choice.command.clone(),
         extra_args: choice.args.clone(),
         env: choice.env.clone(),
-        home: HOME.into(),
+        home: site.seen(home, HOME),
     };
-    let mut command = site.agent.command(&request)?;
+    let command = site.agent.command(&request)?;
     write_home(home, &command.files)?;
-    command.env.entry("HOME".to_owned()).or_insert_with(|| HOME.to_owned());
 
     let policy = EgressPolicy {
         allow: site
@@ -259,14 +258,16 @@ async fn in_sandbox(
     };
     let door = site.shared.deps.door.open(&format!("{} {}", site.run.short(), story.id), &policy).await?;
     let mut spec = crew.blueprint(Network::Door { socket: door.socket() });
-    spec.env.insert("HOME".to_owned(), HOME.to_owned());
+    spec.env.insert("HOME".to_owned(), request.home.to_string_lossy().into_owned());
     spec.mounts = vec![given(workspace, WORKSPACE), given(home, HOME)];
-    spec.mounts.extend(choice.mounts.iter().map(|path| Mount {
-        source: path.clone(),
-        target: path.clone(),
-        read_only: true,
-        give: false,
-    }));
+    if site.isolates() {
+        spec.mounts.extend(choice.mounts.iter().map(|path| Mount {
+            source: path.clone(),
+            target: path.clone(),
+            read_only: true,
+            give: false,
+        }));
+    }
     crew.open(&job.sandbox, "agent", spec).await?;
     let log = site.place.agent_log(&job.attempt);
     let driven = agent::drive(site, crew, &job.sandbox, command, site.agent.parser(), &log, Some(&*door)).await;
@@ -386,8 +387,14 @@ impl Site {
             name: format!("{} check {}", story.id, nth + 1),
             command: command.clone(),
             timeout_seconds: 1800,
-            protects: Vec::new(),
+            protects: crate::gates::checks_of(command),
         });
+        self.gates.iter().cloned().chain(own).collect()
+    }
+
+    /// The gates of all stories: what one story spoils, another must not profit from.
+    pub(crate) fn gates_of_all(&self) -> Vec<GateSpec> {
+        let own = self.prd.stories.iter().flat_map(|story| self.gates_of(story).split_off(self.gates.len()));
         self.gates.iter().cloned().chain(own).collect()
     }
 

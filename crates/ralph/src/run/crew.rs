@@ -79,7 +79,7 @@ impl Crew {
         }
         let sandboxes = Arc::clone(&self.site.shared.deps.sandboxes);
         let (sender, made) = oneshot::channel();
-        let (engine, consent) = (self.site.spec.engine.clone(), self.site.spec.accept_no_sandbox);
+        let (engine, consent) = (self.site.engine.clone(), self.site.spec.accept_no_sandbox);
         let (id, its_role) = (id.clone(), role.to_owned());
         self.site.shared.tend(async move {
             let made = sandboxes.create_as(id.clone(), &engine, consent, spec, &its_role, labels).await;

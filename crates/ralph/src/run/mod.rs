@@ -42,6 +42,7 @@ mod trial;
 mod wait;
 mod wave;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cove_core::ledger::GateResult;
@@ -69,6 +70,8 @@ pub(crate) struct Site {
     pub(crate) spec: RunSpec,
     pub(crate) prd: Prd,
     pub(crate) place: Place,
+    /// The engine that was chosen when the run was asked for.
+    pub(crate) engine: String,
     pub(crate) agent: Arc<dyn Agent>,
     pub(crate) branch: String,
     pub(crate) gates: Vec<GateSpec>,
@@ -76,4 +79,16 @@ pub(crate) struct Site {
     /// The user's PRD and progress file, where they lie in the repository.
     pub(crate) control: ControlFiles,
     pub(crate) budget: Arc<Budget>,
+}
+
+impl Site {
+    /// Whether sandboxes have a file system of their own. Without isolation they see the host's paths.
+    pub(crate) fn isolates(&self) -> bool {
+        self.engine != "direct"
+    }
+
+    /// What processes call a directory of ours that is mounted at `target`.
+    pub(crate) fn seen(&self, source: &Path, target: &str) -> PathBuf {
+        if self.isolates() { PathBuf::from(target) } else { source.to_owned() }
+    }
 }

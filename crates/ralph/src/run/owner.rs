@@ -234,6 +234,7 @@ impl Owner {
             spec: self.record.spec.clone(),
             prd: self.prd.clone(),
             place: self.place.clone(),
+            engine: self.record.engine.clone().unwrap_or_else(|| self.record.spec.engine.clone()),
             agent: Arc::clone(&self.agent),
             branch: self.record.branch.clone().unwrap_or_else(|| self.prd.branch()),
             gates: self.record.gates.clone(),

@@ -90,8 +90,8 @@ async fn time_idleness_turns_and_floods_end_one_attempt() {
     let turns = (0..4).fold(Act::exit(0), |act, _| act.say(event(&AgentEvent::Turn)));
     let flood = Act::exit(0).say(vec![b'x'; 200 << 10]);
     let rows: [(&str, Act, Set, &str); 4] = [
-        ("time", slow(), |b| b.attempt_seconds = 1, "after 1 s, the bound of one attempt"),
-        ("idle", slow(), |b| b.idle_seconds = 1, "without any output"),
+        ("time", slow(), |b| b.attempt_seconds = 3, "after 3 s, the bound of one attempt"),
+        ("idle", slow(), |b| b.idle_seconds = 3, "without any output"),
         ("turns", turns, |b| b.turns = Some(3), "bound of 3 turns"),
         ("flood", flood, |b| b.output_bytes = 16 << 10, "wrote more than 64.0 KiB"),
     ];
@@ -127,7 +127,7 @@ async fn a_gate_that_does_not_end_fails() {
     let mut spec = world.spec(&[("S1", "")]);
     // On the base it fails at once.
     let mut hangs = crate::world::gate("hangs", "has S1.txt && slow");
-    hangs.timeout_seconds = 1;
+    hangs.timeout_seconds = 3;
     spec.gates = Some(vec![hangs]);
     spec.bounds.attempts_per_story = 1;
     let told = world.run(spec).await;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use cove_core::run::{RunRecord, StoryStatus};
-use cove_core::{Entry, Fact, Phase, Records, Result, RunId, SandboxId, SandboxInfo};
+use cove_core::{Entry, Fact, Phase, Records, Result, RunId, RunSpec, SandboxId, SandboxInfo};
 use tokio::sync::Notify;
 
 use crate::world::{DEADLINE, Told, World, gate, writes};
@@ -134,7 +134,7 @@ fn world() -> World {
 
 const STORIES: [(&str, &str); 2] = [("S1", ""), ("S2", "")];
 
-fn spec(world: &World) -> cove_core::RunSpec {
+fn spec(world: &World) -> RunSpec {
     let mut spec = world.spec(&STORIES);
     spec.gates = Some(vec![gate("whole", "lacks S2.txt || holds S2.txt quite")]);
     spec
@@ -145,8 +145,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// One life and, where it ended early, a second one. `None` when the first one came to the end.
-fn lives(last: u64, taken: bool) -> Option<End> {
-    let world = world();
+fn lives(world: &World, spec: &RunSpec, last: u64, taken: bool) -> Option<Told> {
     let mortal = Arc::new(Mortal {
         inner: Arc::clone(&world.records),
         steps: AtomicU64::new(0),
@@ -158,9 +157,8 @@ fn lives(last: u64, taken: bool) -> Option<End> {
     let first = runtime();
     let died = first.block_on(async {
         let runner = world.runner_on(mortal.clone());
-        let spec = spec(&world);
         let life = async {
-            let id = runner.submit(spec).await.unwrap().id;
+            let id = runner.submit(spec.clone()).await.unwrap().id;
             world.ended(&id).await;
         };
         let died = tokio::select! {
@@ -174,27 +172,43 @@ fn lives(last: u64, taken: bool) -> Option<End> {
     });
     // Every task of this life ends where it stands.
     first.shutdown_timeout(DEADLINE);
-    if !died {
-        return None;
-    }
-    let end = runtime().block_on(async {
-        let runner = world.runner();
-        runner.recover().await.unwrap();
-        let id = match world.records.runs(2).await.unwrap().first() {
-            Some(run) => run.id.clone(),
-            // It died before it was taken in; the person asks again.
-            None => runner.submit(spec(&world)).await.unwrap().id,
-        };
-        let told = world.ended(&id).await;
-        runner.shutdown().await;
-        world.assert_clean().await;
-        let passed = told.entries.iter().filter(|e| matches!(e.fact, Fact::StoryPassed { .. })).count();
-        assert_eq!(passed, STORIES.len(), "step {last}, taken {taken}");
-        let work = told.repo.parent().unwrap().join("work");
-        assert!(!work.exists(), "step {last}, taken {taken}: work is left");
-        end(&world, &told)
+    died.then(|| {
+        runtime().block_on(async {
+            let runner = world.runner();
+            runner.recover().await.unwrap();
+            let id = match world.records.runs(2).await.unwrap().first() {
+                Some(run) => run.id.clone(),
+                // It died before it was taken in; the person asks again.
+                None => runner.submit(spec.clone()).await.unwrap().id,
+            };
+            let told = world.ended(&id).await;
+            runner.shutdown().await;
+            world.assert_clean().await;
+            let passed = told.entries.iter().filter(|e| matches!(e.fact, Fact::StoryPassed { .. })).count();
+            assert_eq!(passed, told.run.stories.len(), "step {last}, taken {taken}");
+            let work = told.repo.parent().unwrap().join("work");
+            assert!(!work.exists(), "step {last}, taken {taken}: work is left");
+            told
+        })
+    })
+}
+
+/// Tries steps from the first to the last that a run takes; `trial` says whether there was such a step.
+fn every_step(by: u64, trial: impl Fn(u64) -> bool + Sync) -> u64 {
+    let next = AtomicU64::new(1);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    if !trial(next.fetch_add(by, Ordering::SeqCst)) {
+                        over.store(true, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
     });
-    Some(end)
+    next.load(Ordering::SeqCst)
 }
 
 #[test]
@@ -208,23 +222,34 @@ fn a_crash_at_any_step_changes_nothing() {
     };
     assert_eq!(expected.phase, Phase::Succeeded);
     assert_eq!(expected.passed, ["S1", "S2"]);
-    let next = AtomicU64::new(1);
-    let over = AtomicBool::new(false);
-    std::thread::scope(|threads| {
-        for _ in 0..4 {
-            threads.spawn(|| {
-                while !over.load(Ordering::SeqCst) {
-                    let step = next.fetch_add(1, Ordering::SeqCst);
-                    for taken in [false, true] {
-                        match lives(step, taken) {
-                            Some(end) => assert_eq!(end, expected, "step {step}, taken {taken}"),
-                            None => over.store(true, Ordering::SeqCst),
-                        }
-                    }
-                }
-            });
-        }
+    let steps = every_step(1, |step| {
+        // Just before a step lies all that was done since the one before: every third will do.
+        let ways: &[bool] = if step % 3 == 0 { &[true, false] } else { &[true] };
+        ways.iter().all(|&taken| {
+            let world = world();
+            let told = lives(&world, &spec(&world), step, taken);
+            if let Some(told) = &told {
+                assert_eq!(end(&world, told), expected, "step {step}, taken {taken}");
+            }
+            told.is_some()
+        })
     });
-    let steps = next.load(Ordering::SeqCst);
+    assert!(steps > 15, "only {steps} steps were tried");
+}
+
+#[test]
+fn a_crash_between_parallel_stories_loses_none() {
+    // Whether the second story is merged or begun again depends on the step; what comes out does not.
+    let steps = every_step(5, |step| {
+        let world = World::new(|asked| writes(&format!("{}.txt", asked.story), "work"));
+        let mut spec = world.spec(&[("S1", ""), ("S2", ""), ("S3<S2", "")]);
+        spec.parallel = 2;
+        let Some(told) = lives(&world, &spec, step, true) else { return false };
+        assert_eq!(told.run.phase, Phase::Succeeded, "step {step}: {}", told.reason());
+        assert_eq!(told.tree().into_keys().collect::<Vec<_>>(), ["README.md", "S1.txt", "S2.txt", "S3.txt"], "{step}");
+        assert_eq!(told.run.iterations, 3, "step {step}");
+        assert!(!world.users_prd().contains("\"passes\": false"), "step {step}");
+        true
+    });
     assert!(steps > 15, "only {steps} steps were tried");
 }

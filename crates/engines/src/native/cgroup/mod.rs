@@ -329,3 +329,59 @@ fn remove_children(path: &Path, nesting: usize) {
         let _ = fs::remove_dir(entry.path());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plain files stand for the kernel's, so that both versions' formats are tried on any host.
+    fn limited(version: Version, present: &[&str]) -> (tempfile::TempDir, Groups) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("group");
+        fs::create_dir(&path).unwrap();
+        present.iter().for_each(|file| fs::write(path.join(file), "").unwrap());
+        let groups = Groups { parts: vec![Part { path, version, controllers: Controller::ALL.to_vec() }] };
+        let limits = Limits { memory_bytes: Some(64 << 20), pids: Some(32), cpus: Some(0.5), ..Limits::NONE };
+        groups.limit(&limits).unwrap();
+        (dir, groups)
+    }
+
+    #[test]
+    fn limits_are_written_and_read_back() {
+        for (version, present, swap) in [
+            (Version::V2, &["memory.swap.max"][..], Some(0.0)),
+            (Version::V2, &[], None),
+            (Version::V1, &["memory.memsw.limit_in_bytes"], Some(0.0)),
+            (Version::V1, &["memory.swappiness"], None),
+        ] {
+            let (_dir, groups) = limited(version, present);
+            let read = groups.read();
+            assert_eq!(read.get("memory.max"), Some(&f64::from(64 << 20)));
+            assert_eq!(read.get("pids.max"), Some(&32.0));
+            assert_eq!(read.get("cpu.max"), Some(&0.5));
+            assert_eq!(read.get("memory.swap.max").copied(), swap, "{version:?} {present:?}");
+        }
+    }
+
+    #[test]
+    fn unlimited_is_not_a_limit() {
+        let (_dir, groups) = limited(Version::V2, &[]);
+        for (file, text) in [("memory.max", "max\n"), ("pids.max", "max\n"), ("cpu.max", "max 100000\n")] {
+            fs::write(groups.parts[0].path.join(file), text).unwrap();
+        }
+        assert!(groups.read().is_empty());
+    }
+
+    #[test]
+    fn kills_for_memory_are_counted() {
+        for (version, file, text) in [
+            (Version::V2, "memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n"),
+            (Version::V1, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+        ] {
+            let (_dir, groups) = limited(version, &[]);
+            assert_eq!(groups.oom_kills(), 0);
+            fs::write(groups.parts[0].path.join(file), text).unwrap();
+            assert_eq!(groups.oom_kills(), 2);
+        }
+    }
+}

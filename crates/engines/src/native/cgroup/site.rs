@@ -102,11 +102,18 @@ fn second_generation(
     let hierarchy = hierarchies.iter().find(|h| h.version == Version::V2).cloned();
     let mut parent = None;
     if let (Some(hierarchy), false) = (&hierarchy, wanted.is_empty()) {
-        let candidates = hierarchy.own.ancestors().take_while(|path| path.starts_with(&hierarchy.mount));
-        parent = candidates
-            .filter(|path| writable(path) && writable(&path.join("cgroup.procs")))
-            .find(|path| wanted.iter().any(|c| offered(path, *c)) && enable(path, wanted, *path == hierarchy.own))
-            .map(Path::to_owned);
+        let above = hierarchy.own.ancestors().take_while(|path| path.starts_with(&hierarchy.mount));
+        let mut best = 0;
+        for path in above.filter(|path| writable(path) && writable(&path.join("cgroup.procs"))) {
+            let count = enable(path, wanted, *path == hierarchy.own);
+            if count > best {
+                best = count;
+                parent = Some(path.to_owned());
+            }
+            if best == wanted.len() {
+                break;
+            }
+        }
     }
     move |controller| {
         let Some(hierarchy) = &hierarchy else {
@@ -139,23 +146,20 @@ fn enabled(path: &Path, controller: Controller) -> bool {
     words(path, "cgroup.subtree_control").iter().any(|word| word == controller.name())
 }
 
-/// Enables the controllers that `path` offers for its children; true when all of those are on.
-fn enable(path: &Path, wanted: &[Controller], own: bool) -> bool {
+/// Enables what `path` offers of `wanted` for its children; how many of them are on.
+fn enable(path: &Path, wanted: &[Controller], own: bool) -> usize {
     for controller in wanted.iter().filter(|c| offered(path, **c) && !enabled(path, **c)) {
         let write = || fs::write(path.join("cgroup.subtree_control"), format!("+{}", controller.name()));
-        let busy = |result: &io::Result<()>| matches!(result, Err(error) if error.raw_os_error() == Some(libc::EBUSY));
-        let mut result = write();
+        let busy = matches!(write(), Err(error) if error.raw_os_error() == Some(libc::EBUSY));
         // A group with processes of its own gets no limited children (cgroup v2, "no internal
         // processes"). If only Cove is in it, as in a container or a service of its own, it steps
         // aside into a child.
-        if busy(&result) && own && step_aside(path).is_ok() {
-            result = write();
-        }
-        if result.is_err() {
-            return false;
+        if busy && own && step_aside(path).is_ok() {
+            // Whether it worked is asked below.
+            let _ = write();
         }
     }
-    wanted.iter().any(|controller| enabled(path, *controller))
+    wanted.iter().filter(|controller| enabled(path, **controller)).count()
 }
 
 /// Moves the group's processes into a child group, when all of them are Cove's.
