@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use cove_core::{Error, Result};
 
 /// Directories that a sandbox on the host's root shows anyway.
-const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt"];
+const SYSTEM: [&str; 10] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store"];
 
 /// How to start a program that lies elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,6 +16,11 @@ use crate::output::clean_line;
 /// How long a daemon may take to be ready; probing engines is part of it.
 const READY: Duration = Duration::from_secs(60);
 
+/// How long another daemon's lock is waited for.
+const LOCKED: Duration = Duration::from_secs(20);
+/// Exit code of a daemon that finds another one at work.
+const CONFLICT: i32 = 6;
+
 /// This build, as a daemon reports it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -113,6 +118,11 @@ pub async fn start(context: &Context) -> Result<Client> {
         match child.try_wait() {
             // Another one may have been first; then that one serves.
             Ok(Some(_)) if client.ready().await.is_ok() => return Ok(client),
+            // One that is about to end still holds its lock.
+            Ok(Some(status)) if status.code() == Some(CONFLICT) && begun.elapsed() < LOCKED => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                child = spawn(context, &log, idle)?;
+            }
             Ok(Some(status)) => {
                 return Err(Error::new(ErrorKind::Unavailable, format!("The daemon ended at once ({status})"))
                     .because(tail(&log))

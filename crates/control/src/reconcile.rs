@@ -87,7 +87,7 @@ impl Inner {
             }
             let Some(engine) = self.engines.iter().find(|e| e.kind() == record.engine) else { continue };
             match within(REMOVE, &**engine, "remove the sandbox", engine.remove(&record.id)).await {
-                Ok(()) => self.records.forget_sandbox(&record.id).await?,
+                Ok(()) => self.forget(&record.id).await?,
                 Err(error) => tracing::warn!(sandbox = %record.id, %error, "a failed sandbox stays on record"),
             }
         }

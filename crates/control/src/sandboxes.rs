@@ -19,6 +19,9 @@ use crate::find::find;
 /// Sandboxes of one instance that may live at once.
 const MAX_LIVING: usize = 256;
 
+/// Between two looks at whether a sandbox is still being made.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Label with what a sandbox is for: `agent`, `gate`, `shell`, ….
 const ROLE: &str = "run.cove.role";
 
@@ -33,7 +36,7 @@ pub(crate) struct Inner {
     pub(crate) records: Arc<dyn Records>,
     pub(crate) engines: Vec<Arc<dyn Engine>>,
     instance: InstanceId,
-    /// Held while a name is checked and its record written.
+    /// Held while a record is changed by what was read of it before.
     naming: tokio::sync::Mutex<()>,
     /// Creations share it; a sweep has it alone, so that it never takes a half-made sandbox for a remain.
     pub(crate) making: RwLock<()>,
@@ -151,14 +154,22 @@ impl Sandboxes {
         absent(self.inspect(id).await).map(drop)
     }
 
-    /// Removes every trace, then the record. Harmless for what is not there.
+    /// Removes every trace, then the record. Harmless for what is not there. One that is being made is
+    /// made first.
     ///
     /// # Errors
-    /// Those of the engine; the record stays then, and reconciling tries again.
+    /// Those of the engine; the record stays then, and may be removed later.
     pub async fn remove(&self, id: &SandboxId) -> Result<()> {
         let Some(engine) = absent(self.inner.engine_of(id).await)? else { return Ok(()) };
+        within(REMOVE, &*engine, "end making the sandbox", async {
+            while self.inner.is_underway(id) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Ok(())
+        })
+        .await?;
         within(REMOVE, &*engine, "remove the sandbox", engine.remove(id)).await?;
-        self.inner.records.forget_sandbox(id).await
+        self.inner.forget(id).await
     }
 
     /// What is known now; the record is brought up to date.
@@ -341,6 +352,12 @@ impl Inner {
             }
         }
         Ok(record)
+    }
+
+    /// Takes a sandbox off the record. Not while a state is being learned, which would bring it back.
+    pub(crate) async fn forget(&self, id: &SandboxId) -> Result<()> {
+        let _naming = self.naming.lock().await;
+        self.records.forget_sandbox(id).await
     }
 
     pub(crate) fn is_underway(&self, id: &SandboxId) -> bool {

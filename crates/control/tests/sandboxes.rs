@@ -259,3 +259,46 @@ async fn failures_are_kept_for_a_while_and_in_bounds() {
     assert_eq!(place.records.sandboxes().await.unwrap().len(), 99);
     assert_eq!(place.state(&old.id).await, None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn looking_never_brings_back_what_is_removed() {
+    let place = Place::new();
+    let looking = tokio::spawn({
+        let sandboxes = place.sandboxes.clone();
+        async move {
+            loop {
+                sandboxes.list().await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for _ in 0..100 {
+        let info = place.create("").await.unwrap();
+        place.sandboxes.remove(&info.id).await.unwrap();
+    }
+    looking.abort();
+    let _ = looking.await;
+    assert_eq!(place.records.sandboxes().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn one_that_is_being_made_is_removed_after_that() {
+    let place = Place::new();
+    place.engine.hold(true);
+    let id = SandboxId::new();
+    let (sandboxes, its_id) = (place.sandboxes.clone(), id.clone());
+    let creating =
+        tokio::spawn(
+            async move { sandboxes.create_as(its_id, "auto", false, spec("box"), "shell", BTreeMap::new()).await },
+        );
+    eventually("the engine is asked", LONG, async || !place.engine.calls().is_empty()).await;
+    let removing = tokio::spawn({
+        let (sandboxes, id) = (place.sandboxes.clone(), id.clone());
+        async move { sandboxes.remove(&id).await }
+    });
+    place.engine.hold(false);
+    creating.await.unwrap().unwrap();
+    removing.await.unwrap().unwrap();
+    assert!(place.engine.ids().is_empty());
+    assert_eq!(place.state(&id).await, None);
+}

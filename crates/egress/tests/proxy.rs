@@ -220,14 +220,14 @@ async fn every_request_on_a_connection_is_judged_for_itself() {
     stream.write_all(get("up.example").as_bytes()).await.unwrap();
     assert!(read_until(&mut stream, "hello").await.starts_with("HTTP/1.1 200"));
     stream.write_all(get("other.example").as_bytes()).await.unwrap();
-    let answer = read_until(&mut stream, "list.\n").await;
+    let answer = read_until(&mut stream, ").\n").await;
     assert!(answer.starts_with("HTTP/1.1 403 Forbidden"), "{answer}");
     assert!(answer.contains("X-Cove-Reason: Refused by Cove. No rule allows other.example"), "{answer}");
-    assert!(answer.contains("add \"other.example\" to the network's allow list"), "{answer}");
+    assert!(answer.contains("--allow-host other.example (for checks --gate-host other.example)"), "{answer}");
     // And the connection still serves what is allowed, also when requests come in one piece.
     stream.write_all([get("up.example"), get("other.example"), get("up.example")].concat().as_bytes()).await.unwrap();
     assert!(read_until(&mut stream, "hello").await.starts_with("HTTP/1.1 200"));
-    assert!(read_until(&mut stream, "list.\n").await.starts_with("HTTP/1.1 403"));
+    assert!(read_until(&mut stream, ").\n").await.starts_with("HTTP/1.1 403"));
     assert!(read_until(&mut stream, "hello").await.starts_with("HTTP/1.1 200"));
     assert_eq!(other.connections.load(Ordering::SeqCst), 0);
     let events = door.take_events();

@@ -391,12 +391,12 @@ fn rules_that_cannot_be_read_are_named() {
 #[test]
 fn refusals_name_the_rule_and_the_way_out() {
     for (rules, block, asked, addresses, words) in [
-        ("", "", "a.example:443", PUBLIC, &["No rule allows a.example", "\"a.example\""][..]),
-        ("", "", "a.example:22", PUBLIC, &["\"a.example:22\""]),
-        ("a.example", "", "a.example:22", PUBLIC, &["No rule allows port 22", "\"a.example:22\""]),
+        ("", "", "a.example:443", PUBLIC, &["No rule allows a.example", "--allow-host a.example "][..]),
+        ("", "", "a.example:22", PUBLIC, &["--allow-host a.example:22 "]),
+        ("a.example", "", "a.example:22", PUBLIC, &["No rule allows port 22", "--allow-host a.example:22 "]),
         ("*.example", "a.example", "a.example:443", PUBLIC, &["block rule \"a.example\""]),
         ("a.example", "93.184.216.34", "a.example:443", PUBLIC, &["block rule \"93.184.216.34\""]),
-        ("a.example", "", "a.example:443", &["10.0.0.1"], &["leads to 10.0.0.1", "private", "allowPrivate"]),
+        ("a.example", "", "a.example:443", &["10.0.0.1"], &["leads to 10.0.0.1", "private", "name the address itself"]),
         ("10.0.0.1", "", "10.0.0.1:443", &[], &["allowPrivate"]),
     ] {
         let found = judge(&policy(rules, block, false), asked, addresses).unwrap_err();

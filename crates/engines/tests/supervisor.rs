@@ -225,3 +225,58 @@ async fn a_supervisor_is_small_closed_and_knows_no_secret() {
     world.engine.remove(&id).await.unwrap();
     assert!(world.place.path().exists());
 }
+
+#[tokio::test]
+async fn damaged_files_hide_no_other_sandbox() {
+    let world = World::new();
+    let (sound, damaged, empty) = (world.create().await, world.create().await, SandboxId::new());
+    world.engine.stop(&damaged, Duration::ZERO).await.unwrap();
+    std::fs::write(world.dir(&damaged).info(), "{").unwrap();
+    std::fs::create_dir(&world.dir(&empty).0).unwrap();
+    std::fs::write(world.state.join("sandboxes/stray"), "not ours").unwrap();
+    let listed: Vec<_> = world.engine.list().await.unwrap().into_iter().map(|info| info.id).collect();
+    assert_eq!(listed, [sound.clone(), damaged.clone()]);
+    let state = world.engine.inspect(&damaged).await.unwrap().state;
+    assert!(matches!(&state, SandboxState::Failed { reason } if reason.contains("damaged")), "{state:?}");
+    let swept = world.engine.sweep(std::slice::from_ref(&sound)).await.unwrap();
+    assert_eq!(swept.len(), 2, "{swept:?}");
+    assert_eq!(world.text(&sound, "echo sound").await, "sound");
+    assert!(world.state.join("sandboxes/stray").exists(), "what we did not make stays");
+    world.engine.remove(&sound).await.unwrap();
+}
+
+#[tokio::test]
+async fn guests_of_old_versions_go_when_nobody_needs_them() {
+    let world = World::new();
+    let id = world.create().await;
+    let old = world.state.join("guest/0123456789abcdef");
+    std::fs::create_dir_all(&old).unwrap();
+    std::fs::write(old.join("cove-guest"), "old").unwrap();
+    let plan = world.dir(&id).read_plan().unwrap();
+    world.dir(&id).write_plan(&cove_engines::supervisor::plan::Plan { guest: old.join("cove-guest"), ..plan }).unwrap();
+    assert_eq!(world.engine.sweep(std::slice::from_ref(&id)).await.unwrap(), []);
+    world.engine.remove(&id).await.unwrap();
+    assert_eq!(world.engine.sweep(&[]).await.unwrap().len(), 1);
+    assert!(!old.exists());
+    let id = world.create().await;
+    world.engine.remove(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_does_not_outlive_its_keeper() {
+    let world = World::new();
+    let id = world.create().await;
+    let mut exec = world.engine.exec(&id, &ExecSpec::new(["sleep", "100000"])).await.unwrap();
+    let guest = guest_of(world.dir(&id).supervisor().unwrap());
+    let keeper = processes::all().into_iter().find(|process| process.parent == guest).expect("a keeper").pid;
+    let program = processes::all().into_iter().find(|process| process.parent == keeper).expect("a program").pid;
+    processes::signal(keeper, libc::SIGKILL);
+    let killed = ExitStatus { code: 137, reason: ExitReason::Signaled { signal: 9 } };
+    assert_eq!(exec.output.next().await.unwrap(), Some(Output::Exit(killed)));
+    eventually("the end of the program", DEADLINE, async || {
+        !processes::all().iter().any(|process| process.pid == program && !process.zombie)
+    })
+    .await;
+    assert_eq!(world.text(&id, "echo alive").await, "alive");
+    world.engine.remove(&id).await.unwrap();
+}

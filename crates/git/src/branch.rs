@@ -82,7 +82,7 @@ impl Git {
     pub(crate) async fn contains(&self, repo: &Path, commit: &str, ancestor: &str) -> Result<bool> {
         name::check_id(commit)?;
         name::check_id(ancestor)?;
-        let outcome = self.call(repo, ["merge-base", "--is-ancestor", ancestor, commit]).run().await?;
+        let outcome = self.call(repo, ["merge-base", "--is-ancestor", ancestor, commit]).hostile().run().await?;
         match outcome.code {
             0 => Ok(true),
             1 => Ok(false),

@@ -75,6 +75,7 @@ impl Git {
         name::check_id(commit)?;
         let out = self
             .call(repo, ["diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", base, commit])
+            .hostile()
             .ok()
             .await?;
         parse_raw(&out).ok_or_else(|| Error::internal("git diff-tree answered in an unknown form"))

@@ -34,8 +34,6 @@ impl Git {
             .call(into, ["read-tree", "-u", "--reset", commit])
             .env("GIT_DIR", &git_dir)
             .env("GIT_WORK_TREE", into)
-            .config("checkout.workers", "0")
-            .config("checkout.thresholdForParallelism", "1000")
             .run()
             .await?;
         if outcome.code != 0 {

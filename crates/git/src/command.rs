@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 /// Deadline of a call that names none.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 /// Output bound of a call that names none.
-const BOUND: usize = 256 << 20;
+const BOUND: usize = 128 << 20;
 /// How much of stderr is kept: its end.
 const TAIL: usize = 4096;
 
@@ -75,6 +75,7 @@ pub(crate) struct Call {
     deadline: Duration,
     protocols: &'static str,
     secrets: Vec<String>,
+    memory: Option<u64>,
 }
 
 enum Input {
@@ -113,6 +114,7 @@ impl Call {
             deadline: DEADLINE,
             protocols: "file",
             secrets: Vec::new(),
+            memory: None,
         }
     }
 
@@ -166,6 +168,13 @@ impl Call {
         self
     }
 
+    /// For what reads objects of a sandbox: an address space of 4 GiB, also of git's own children,
+    /// so that an object that unpacks to far more than it seems ends git and not the host.
+    pub(crate) fn hostile(mut self) -> Self {
+        self.memory = Some(4 << 30);
+        self.config("core.packedGitLimit", "512m").config("core.packedGitWindowSize", "64m")
+    }
+
     /// Text that must not appear in errors.
     pub(crate) fn secret(mut self, text: impl Into<String>) -> Self {
         self.secrets.push(text.into());
@@ -201,6 +210,7 @@ impl Call {
             .map_err(|e| Error::new(ErrorKind::Unavailable, format!("git {what} could not be started")).because(e))?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let mut group = Group(pid);
+        limit(pid, self.memory);
         let (input, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let feed = async {
             if let Some(mut input) = input {
@@ -282,6 +292,20 @@ impl Call {
         command
     }
 }
+
+/// Set from outside, right after the start: long before git has read anything.
+#[cfg(target_os = "linux")]
+fn limit(pid: Option<Pid>, memory: Option<u64>) {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    if let (Some(pid), Some(_)) = (pid.and_then(|p| rustix::process::Pid::from_raw(p.as_raw())), memory) {
+        // It may have ended already.
+        let _ = prlimit(Some(pid), Resource::As, Rlimit { current: memory, maximum: memory });
+        let _ = prlimit(Some(pid), Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit(_: Option<Pid>, _: Option<u64>) {}
 
 impl Outcome {
     /// An error of this call, with the end of git's words.
@@ -366,6 +390,55 @@ pub(crate) fn redact(text: &str, secrets: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_ends_a_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = crate::Git::new().unwrap();
+        let call = git.call(dir.path(), ["x"]).config("alias.x", "!sleep 1000").deadline(Duration::from_millis(200));
+        let Err(error) = call.run().await else { panic!("it ended") };
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(error.next_step().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_leaves_no_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = crate::Git::new().unwrap();
+        let sleeper = "!sh -c 'echo $$ >inner; sleep 1000' & echo $! >outer; wait";
+        let call = tokio::spawn(git.call(dir.path(), ["x"]).config("alias.x", sleeper).run());
+        let pid = |name: &str| -> Option<i32> {
+            let text = std::fs::read_to_string(dir.path().join(name)).ok()?;
+            text.strip_suffix('\n')?.parse().ok()
+        };
+        // A zombie waits for its new parent; it does nothing any more.
+        let dead = |pid: i32| {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            nix::sys::signal::kill(Pid::from_raw(pid), None).is_err() || state.contains(") Z ")
+        };
+        let wait = async |what: &str, condition: &dyn Fn() -> bool| {
+            let begun = std::time::Instant::now();
+            while !condition() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        wait("it starts", &|| pid("inner").is_some() && pid("outer").is_some()).await;
+        call.abort();
+        let pids = [pid("inner").unwrap(), pid("outer").unwrap()];
+        wait("it ends", &|| pids.iter().all(|pid| dead(*pid))).await;
+    }
+
+    #[tokio::test]
+    async fn output_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = crate::Git::new().unwrap();
+        let endless = || git.call(dir.path(), ["x"]).config("alias.x", "!yes");
+        let Err(error) = endless().bound(1000).run().await else { panic!("it ended") };
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        let cut = endless().truncate(1000).run().await.unwrap();
+        assert!(cut.truncated && cut.stdout.len() == 1000);
+    }
 
     #[test]
     fn credentials_leave_the_text() {

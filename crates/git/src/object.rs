@@ -45,9 +45,11 @@ impl Git {
         }
     }
 
+    /// At most some 600,000 entries: a few objects can say that they are billions of files.
     pub(crate) async fn tree(&self, repo: &Path, commit: &str) -> Result<Vec<TreeEntry>> {
         name::check_id(commit)?;
-        let out = self.call(repo, ["ls-tree", "-r", "-z", "--full-tree", commit]).ok().await?;
+        let out =
+            self.call(repo, ["ls-tree", "-r", "-z", "--full-tree", commit]).hostile().bound(64 << 20).ok().await?;
         parse_tree(&out)
     }
 
@@ -56,7 +58,8 @@ impl Git {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let out = self.call(repo, ["cat-file", "--batch"]).stdin(ids.join("\n") + "\n").bound(bound).ok().await?;
+        let out =
+            self.call(repo, ["cat-file", "--batch"]).stdin(ids.join("\n") + "\n").bound(bound).hostile().ok().await?;
         let mut rest = out.as_slice();
         let mut all = Vec::with_capacity(ids.len());
         for _ in ids {

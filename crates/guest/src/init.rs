@@ -45,9 +45,16 @@ pub fn run() -> ExitCode {
 struct Guest {
     channel: Channel,
     children: std::fs::File,
-    jobs: BTreeMap<u64, Channel>,
+    jobs: BTreeMap<u64, Job>,
     relay: Option<Relay>,
     leaving: bool,
+}
+
+struct Job {
+    keeper: Channel,
+    keeper_pid: libc::pid_t,
+    /// The program, once it runs.
+    program: Option<libc::pid_t>,
 }
 
 impl Guest {
@@ -59,7 +66,7 @@ impl Guest {
         loop {
             let mut fds = vec![readable(self.channel.as_raw_fd()), readable(self.children.as_raw_fd())];
             let jobs: Vec<u64> = self.jobs.keys().copied().collect();
-            fds.extend(self.jobs.values().map(|job| readable(job.as_raw_fd())));
+            fds.extend(self.jobs.values().map(|job| readable(job.keeper.as_raw_fd())));
             let first_of_relay = fds.len();
             let mut timeout = -1;
             if let Some(relay) = &self.relay {
@@ -115,17 +122,21 @@ impl Guest {
         }
     }
 
-    /// Passes on what a keeper said; a keeper that vanished without a last word was killed.
-    fn forward(&mut self, job: u64) -> std::io::Result<()> {
-        let Some(keeper) = self.jobs.get(&job) else { return Ok(()) };
-        let Ok(Some(message)) = keeper.receive() else {
-            self.jobs.remove(&job);
+    /// Passes on what a keeper said. A keeper that vanished without a last word was killed from
+    /// inside: its program must not outlive it unwatched.
+    fn forward(&mut self, id: u64) -> std::io::Result<()> {
+        let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
+        let Ok(Some(message)) = job.keeper.receive() else {
+            if let Some(program) = job.program {
+                end_orphan(program, job.keeper_pid);
+            }
+            self.jobs.remove(&id);
             let signal = libc::SIGKILL;
-            return self.tell(&Notice::Exited { id: job, code: 128 + signal, signal: Some(signal) });
+            return self.tell(&Notice::Exited { id, code: 128 + signal, signal: Some(signal) });
         };
-        let last = !matches!(serde_json::from_slice(&message.bytes), Ok(Notice::Started { .. }));
-        if last {
-            self.jobs.remove(&job);
+        match serde_json::from_slice(&message.bytes) {
+            Ok(Notice::Started { pid, .. }) => job.program = Some(pid),
+            _ => drop(self.jobs.remove(&id)),
         }
         let fds: Vec<_> = message.fds.iter().map(AsFd::as_fd).collect();
         self.channel.send_bytes(&message.bytes, &fds)
@@ -154,13 +165,13 @@ impl Guest {
             },
             Order::Signal { id, signal } => {
                 if let (Some(job), Ok(signal @ 1..=64)) = (self.jobs.get(&id), u8::try_from(signal)) {
-                    let _ = job.send_bytes(&[signal], &[]);
+                    let _ = job.keeper.send_bytes(&[signal], &[]);
                 }
                 Ok(())
             }
             Order::Kill { id } => {
                 if let Some(job) = self.jobs.get(&id) {
-                    let _ = job.send_bytes(&[keeper::KILL], &[]);
+                    let _ = job.keeper.send_bytes(&[keeper::KILL], &[]);
                 }
                 Ok(())
             }
@@ -192,8 +203,8 @@ impl Guest {
         let (mine, keepers) = Channel::pair()?;
         let id = task.id;
         match system::fork()? {
-            Fork::Parent(_) => {
-                self.jobs.insert(id, mine);
+            Fork::Parent(keeper_pid) => {
+                self.jobs.insert(id, Job { keeper: mine, keeper_pid, program: None });
                 Ok(())
             }
             Fork::Child => {
@@ -213,5 +224,18 @@ impl Guest {
             let _ = system::install_over(&null, self.channel.as_raw_fd());
             let _ = system::install_over(&null, self.children.as_raw_fd());
         }
+    }
+}
+
+/// Kills the program of a keeper that was killed, and its descendants. The keeper's descriptors close
+/// before its children are handed on, so the program's parent may still be the keeper.
+fn end_orphan(program: libc::pid_t, keeper: libc::pid_t) {
+    let own = std::process::id() as libc::pid_t;
+    let parents = [own, keeper];
+    // A process of another parent is a stranger that got the number.
+    if processes::all().iter().any(|process| process.pid == program && parents.contains(&process.parent)) {
+        processes::signal(program, libc::SIGSTOP);
+        processes::kill_descendants(program, Duration::from_secs(2), || ());
+        processes::signal(program, libc::SIGKILL);
     }
 }

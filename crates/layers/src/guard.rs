@@ -50,7 +50,7 @@ fn next_step(first: Control, all_acceptable: bool, names: &[String]) -> String {
     match first {
         Control::NetworkHost => "Use a door (--allow-host) instead of the host's network".to_owned(),
         Control::IsolationProcess => "Ask for the isolation container; a plain process isolates nothing".to_owned(),
-        _ => "Choose another engine (cove engines lists what each offers), or provide what is missing; cove doctor says how"
+        _ => "Choose another engine (cove engine test shows what each gives), or provide what is missing; cove doctor says how"
             .to_owned(),
     }
 }

@@ -86,11 +86,11 @@ async fn what_is_not_proven_is_refused_before_the_engine_is_asked() {
     };
     let id = SandboxId::new();
     for (control, spec, word) in [
-        (Control::Seccomp, spec(|_| {}), "engines"),
-        (Control::NetworkNone, spec(|_| {}), "engines"),
-        (Control::NetworkDoor, spec(|s| s.network = Network::Door { socket: "/s".into() }), "engines"),
+        (Control::Seccomp, spec(|_| {}), "cove engine test"),
+        (Control::NetworkNone, spec(|_| {}), "cove engine test"),
+        (Control::NetworkDoor, spec(|s| s.network = Network::Door { socket: "/s".into() }), "cove engine test"),
         (Control::NetworkHost, spec(|s| s.network = Network::Host), "door"),
-        (Control::RootImage, spec(|s| s.root = Root::Image("x".into())), "engines"),
+        (Control::RootImage, spec(|s| s.root = Root::Image("x".into())), "cove engine test"),
         (
             Control::LimitDisk,
             spec(|s| s.limits = Limits { disk_bytes: Some(1 << 20), ..Limits::default() }),

@@ -1,6 +1,8 @@
 //! The repositories in `examples/`: their PRDs are good, their checks pass, and their scripted agents
 //! do every story.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -98,8 +100,9 @@ fn the_node_example_is_worked_off() {
 fn the_rust_example_is_worked_off() {
     // Without cargo in its PATH the agent leaves the tests to the end, where one build does.
     if there("cargo") && there("git") {
-        let agent = "tools=$(mktemp -d); for tool in git sed head dirname; do ln -s \"$(command -v $tool)\" \"$tools/$tool\"; done; PATH=$tools sh solution/agent.sh";
-        let agent = agent.replace("PATH=$tools sh", "shell=$(command -v sh); PATH=$tools $shell");
+        let link = r#"for tool in git sed head dirname; do ln -sf "$(command -v $tool)" "$tools/$tool"; done"#;
+        let start = r#"shell=$(command -v sh); PATH=$tools exec "$shell" solution/agent.sh"#;
+        let agent = format!("tools=$PWD/target/tools; mkdir -p \"$tools\"; {link}; {start}");
         work_off("rust-shelf", &agent, false);
     }
 }

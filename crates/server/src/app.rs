@@ -1,9 +1,10 @@
 //! What every handler shares.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use cove_control::{Findable, Sandboxes, find};
-use cove_core::{Error, Records, Result, RunId, RunRecord, SandboxId};
+use cove_core::{Error, Records, Result, RunId, RunRecord, SandboxId, SandboxState};
 use cove_stores::{RunGlance, Store};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -19,6 +20,9 @@ use crate::token::Expected;
 
 /// Requests worked on at once, streams left out.
 const AT_ONCE: usize = 128;
+
+/// Label with the run that a sandbox is for.
+const RUN_LABEL: &str = "run.cove.run-id";
 
 /// Shared by all handlers.
 pub(crate) type Shared = Arc<App>;
@@ -87,6 +91,33 @@ impl App {
     ) -> Result<T> {
         let task = self.tasks.spawn(work);
         task.await.unwrap_or_else(|e| Err(Error::internal("The request failed unexpectedly").because(e)))
+    }
+
+    /// Removes sandboxes whose run is over or gone: what a failing engine or a crash left to us.
+    pub(crate) async fn reap(&self) -> Result<()> {
+        // Sandboxes before runs: one of a run that lives again later is not among them.
+        let sandboxes = self.records.sandboxes().await?;
+        let living: HashSet<String> = self
+            .records
+            .glance()
+            .await?
+            .into_iter()
+            .filter(|r| !r.phase.is_final())
+            .map(|r| r.id.to_string())
+            .collect();
+        for info in sandboxes {
+            let run = info.spec.labels.get(RUN_LABEL);
+            // What failed has nothing left, and its record is there to be read.
+            let failed = matches!(info.state, SandboxState::Failed { .. });
+            if failed || run.is_none_or(|run| living.contains(run)) {
+                continue;
+            }
+            match self.sandboxes.remove(&info.id).await {
+                Ok(()) => tracing::info!(sandbox = %info.id, "removed what an ended run left"),
+                Err(error) => tracing::warn!(sandbox = %info.id, %error, "an ended run's sandbox is still there"),
+            }
+        }
+        Ok(())
     }
 
     /// Sandboxes that living runs work with.

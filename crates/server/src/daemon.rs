@@ -196,6 +196,9 @@ async fn reconcile(app: Shared) {
                 }
                 Err(error) => tracing::warn!(%error, "not reconciled: the runs are not known"),
             }
+            if let Err(error) = app.reap().await {
+                tracing::warn!(%error, "sandboxes of ended runs were not looked for");
+            }
             tokio::time::sleep(app.options.reconcile_every).await;
         }
     };

@@ -161,3 +161,30 @@ async fn idle_means_no_client_and_no_work() {
     drop(follow);
     assert!(idle(LONG).await);
 }
+
+#[tokio::test]
+async fn what_ended_runs_left_is_removed_and_nothing_else() {
+    let place = Place::new();
+    let mut options = place.options();
+    options.reconcile_every = Duration::from_millis(50);
+    let served = place.serve_with(options).await.unwrap();
+    let run = served.client.submit(&spec("over"), None).await.unwrap();
+    let of = |name: &str, run: Option<&str>| {
+        let mut spec = SandboxSpec { name: name.into(), ..SandboxSpec::new(Root::Host) };
+        spec.labels.extend(run.map(|run| ("run.cove.run-id".to_owned(), run.to_owned())));
+        NewSandbox { engine: "auto".into(), accept_no_sandbox: false, spec }
+    };
+    served.client.create_sandbox(&of("gone", Some("run_that_was_removed"))).await.unwrap();
+    served.client.create_sandbox(&of("used", Some(run.id.as_str()))).await.unwrap();
+    served.client.create_sandbox(&of("own", None)).await.unwrap();
+    let there = async || {
+        let mut names: Vec<String> = served.client.sandboxes().await.unwrap().into_iter().map(|i| i.name).collect();
+        names.sort();
+        names
+    };
+    eventually("that of a run that is gone is removed", LONG, async || there().await == ["own", "used"]).await;
+    // The engine's first refusal is not the last word.
+    served.native.fail_next("remove", ErrorKind::Internal);
+    served.runs.finish(&run.id, Ending::Succeeded).await;
+    eventually("that of a run that is over is removed", LONG, async || there().await == ["own"]).await;
+}

@@ -14,6 +14,7 @@ use cove_core::{ErrorKind, Fact, Phase, Root, SandboxSpec, SandboxState};
 use cove_testkit::eventually;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use sha2::Digest;
 use support::{LONG, Place, spec};
 use tokio::net::UnixStream;
 
@@ -94,6 +95,16 @@ async fn a_key_makes_repetition_harmless() {
     assert_eq!(served.runs.submitted.load(Ordering::SeqCst), 1);
     let other = served.client.submit(&spec("other"), Some("k1")).await.unwrap_err();
     assert_eq!(other.kind(), ErrorKind::Conflict);
+    // A daemon died after it made the run and before it noted that; and before it made it.
+    let spec_of = |name: &str| serde_json::to_vec(&spec(name)).unwrap();
+    for (name, made) in [("dead-late", true), ("dead-early", false)] {
+        let digest: String = sha2::Sha256::digest(spec_of(name)).iter().map(|b| format!("{b:02x}")).collect();
+        served.runs.records.claim_request(name, &digest).await.unwrap();
+        let before = if made { Some(served.client.submit(&spec(name), None).await.unwrap().id) } else { None };
+        let after = served.client.submit(&spec(name), Some(name)).await.unwrap();
+        assert_eq!(before.is_some_and(|id| id == after.id), made, "{name}");
+        assert_eq!(served.client.submit(&spec(name), Some(name)).await.unwrap().id, after.id);
+    }
     // A key whose request failed is free again.
     let bad = cove_core::RunSpec { repository: "/missing".into(), ..spec("free") };
     assert!(served.client.submit(&bad, Some("k2")).await.is_err());

@@ -1,6 +1,6 @@
 //! The daemon with everything it really has: the engine without isolation, doors, git, agents and the
 //! loop, over the socket. This program is the supervisor of its own sandboxes.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 use std::path::Path;
 use std::process::Command;

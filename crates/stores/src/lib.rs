@@ -4,4 +4,4 @@
 
 mod sqlite;
 
-pub use sqlite::{RunGlance, Store};
+pub use sqlite::{Claim, RunGlance, Store};

@@ -13,7 +13,7 @@ use cove_core::run::{AgentChoice, Ending, PrdSource};
 use cove_core::{
     ErrorKind, Fact, Phase, Records, Root, RunId, RunRecord, RunSpec, SandboxId, SandboxInfo, SandboxSpec, SandboxState,
 };
-use cove_stores::Store;
+use cove_stores::{Claim, Store};
 use jiff::Timestamp;
 
 fn run(name: &str) -> RunRecord {
@@ -140,11 +140,13 @@ async fn contract(store: &Store) {
     assert!(store.sandboxes().await.unwrap().is_empty());
 
     // Request keys.
-    assert_eq!(store.claim_request("k", "d1").await.unwrap(), None);
-    assert_eq!(store.claim_request("k", "d1").await.unwrap(), None, "not fulfilled");
+    assert_eq!(store.claim_request("k", "d1").await.unwrap(), Claim::New);
+    assert!(matches!(store.claim_request("k", "d1").await.unwrap(), Claim::Unfinished { .. }));
+    store.release_request("k").await.unwrap();
+    assert_eq!(store.claim_request("k", "d1").await.unwrap(), Claim::New);
     store.fulfil_request("k", &one.id).await.unwrap();
     store.release_request("k").await.unwrap();
-    assert_eq!(store.claim_request("k", "d1").await.unwrap(), Some(one.id.clone()));
+    assert_eq!(store.claim_request("k", "d1").await.unwrap(), Claim::Made(one.id.clone()));
     assert_eq!(store.claim_request("k", "d2").await.unwrap_err().kind(), ErrorKind::Conflict);
 }
 

@@ -63,7 +63,8 @@ pub enum RunsCommand {
         /// The run
         run: String,
         /// The directory; made when absent
-        directory: PathBuf,
+        #[arg(value_name = "DIRECTORY")]
+        to: PathBuf,
     },
     /// Forget a run, its ledger and its files
     #[command(alias = "remove", alias = "delete")]

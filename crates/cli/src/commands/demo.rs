@@ -9,7 +9,7 @@ use cove_core::ledger::Verdict;
 use cove_core::quantity::format_duration;
 use cove_core::run::{AgentChoice, PrdSource, RunSpec};
 use cove_core::{Ending, Entry, Error, ErrorKind, Fact, Result, RunRecord};
-use cove_server::Options;
+use cove_server::{Daemon, Options};
 use cove_settings::{Policy, clamp};
 
 use super::following::{Following, Left, follow};
@@ -38,7 +38,7 @@ pub async fn run(context: &Context, args: &DemoArgs) -> Result<u8> {
     say("and once it breaks something, knocks at a foreign host, disables the check and claims to be done.\n");
     let mut spec = spec(&root, &files, args)?;
     clamp(&Policy::load(&context.paths)?, &mut spec)?;
-    let daemon = super::serve::start(Options::new(root.join("data"), root.join("s"), root.join("cache"))).await?;
+    let daemon = Daemon::start(Options::new(root.join("data"), root.join("s"), root.join("cache"))).await?;
     let client = Client::unix(daemon.socket());
     let outcome = story(context, &client, &spec).await;
     daemon.stop().await;

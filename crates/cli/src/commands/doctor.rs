@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::run_spec::CREDENTIALS;
 use crate::context::Context;
+use crate::output::{Format, Paint, Style, clean_line};
 use crate::{agent_program, daemon, kinds};
 
 /// Longest one check may take.
@@ -27,7 +28,11 @@ pub async fn run(context: &Context) -> Result<u8> {
     let (more, usable) = engines(context).await;
     checks.extend(more);
     let items: Vec<Value> = checks.iter().map(Check::row).collect();
-    context.printer.list(&kinds::checks(), &items)?;
+    if context.printer.format == Format::Table {
+        context.printer.write(&checks.iter().map(|check| check.text(&context.printer.style)).collect::<String>())?;
+    } else {
+        context.printer.list(&kinds::checks(), &items)?;
+    }
     if !usable {
         return Err(cove_core::Error::new(
             cove_core::ErrorKind::Unavailable,
@@ -41,7 +46,7 @@ pub async fn run(context: &Context) -> Result<u8> {
 /// What became of one check.
 struct Check {
     name: String,
-    /// `ok`, `warning` or `missing`.
+    /// `ok`, `warning`, `missing`, or `absent` for what nobody needs to have.
     result: &'static str,
     found: String,
     fix: String,
@@ -58,6 +63,25 @@ impl Check {
 
     fn missing(name: impl Into<String>, found: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { name: name.into(), result: "missing", found: found.into(), fix: fix.into() }
+    }
+
+    fn absent(name: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { name: name.into(), result: "absent", found: found.into(), fix: String::new() }
+    }
+
+    /// One line, and one more with the remedy.
+    fn text(&self, style: &Style) -> String {
+        let (mark, paint) = match self.result {
+            "ok" => (style.symbol("✓", "+"), Paint::Good),
+            "missing" => (style.symbol("✗", "x"), Paint::Bad),
+            "absent" => (style.symbol("·", "-"), Paint::Faint),
+            _ => ("!", Paint::Warn),
+        };
+        let mut out = format!("{} {:<15} {}\n", style.paint(paint, mark), self.name, clean_line(&self.found));
+        if !self.fix.is_empty() {
+            out.push_str(&format!("  {:<15} {}\n", "", style.paint(Paint::Faint, &clean_line(&self.fix))));
+        }
+        out
     }
 
     fn row(&self) -> Value {
@@ -187,7 +211,7 @@ fn agents(context: &Context) -> Vec<Check> {
         let Ok(agent) = cove_agents::catalog(&choice) else { continue };
         let check = format!("agent {name}");
         let Some(file) = agent_program::look_up(agent.program(), &path) else {
-            out.push(Check::warning(check, "not installed", "Only needed to run with it"));
+            out.push(Check::absent(check, "not installed"));
             continue;
         };
         let known = CREDENTIALS.iter().find(|(agent, _)| *agent == name).map_or(&[][..], |(_, names)| *names);

@@ -84,6 +84,11 @@ async fn watch(
     tokio::pin!(deadline);
     loop {
         tokio::select! {
+            // Whoever wants to leave comes first.
+            biased;
+            number = signals.next() => return Ok(Left::Signal(number)),
+            () = &mut deadline => return Ok(Left::Timeout),
+            _ = frame.tick(), if shown.screen.is_some() => shown.draw()?,
             entry = entries.next() => match entry? {
                 Some(entry) => {
                     shown.take(context, &entry)?;
@@ -99,9 +104,6 @@ async fn watch(
                 }
                 None => return Ok(Left::Over(Box::new(client.run(id).await?))),
             },
-            number = signals.next() => return Ok(Left::Signal(number)),
-            () = &mut deadline => return Ok(Left::Timeout),
-            _ = frame.tick(), if shown.screen.is_some() => shown.draw()?,
         }
     }
 }
@@ -240,7 +242,7 @@ pub fn report(context: &Context, name: &str, left: &Left, foreground: bool) {
             say(format!("Run {name} waits{reason}{until}\n  go on: cove runs resume {name}"));
         }
         Left::Signal(_) if foreground => {
-            say(format!("Run {name} was interrupted\n  go on: cove runs resume {name}"));
+            say(format!("Run {name} was interrupted; it goes on with the next daemon\n  go on: cove logs -f {name}"));
         }
         Left::Signal(_) | Left::Timeout => {
             say(format!(

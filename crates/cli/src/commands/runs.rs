@@ -53,8 +53,8 @@ pub async fn run(context: &Context, command: RunsCommand) -> Result<u8> {
         }
         RunsCommand::Diff { run, story } => diff(context, &client, &run, story.as_deref()).await?,
         RunsCommand::Apply { run, into, switch } => apply(context, &client, &run, into.as_deref(), switch).await?,
-        RunsCommand::Export { run, directory } => {
-            let directory = context.absolute(&directory);
+        RunsCommand::Export { run, to } => {
+            let directory = context.absolute(&to);
             std::fs::create_dir_all(&directory)
                 .map_err(|e| Error::invalid(format!("{} cannot be made", directory.display())).because(e))?;
             let directory = existing_directory(context, &directory)?;

@@ -28,7 +28,7 @@ pub async fn run(context: &Context, args: &ServeArgs) -> Result<u8> {
         };
         options.tcp = Some(Tcp { address, token, hosts: args.host.clone() });
     }
-    let daemon = start(options).await?;
+    let daemon = Daemon::start(options).await?;
     if let (Some(address), false) = (daemon.address(), args.detached) {
         let place = context.paths.state.join("token");
         context.printer.say(&format!("Serving http://{address}; the token is COVE_TOKEN or in {}", place.display()));
@@ -65,7 +65,7 @@ pub fn options(context: &Context) -> Result<Options> {
 /// # Errors
 /// `Conflict` when a daemon runs already.
 pub async fn in_this_process(context: &Context, spec: &RunSpec, how: Following) -> Result<u8> {
-    let daemon = start(options(context)?).await?;
+    let daemon = Daemon::start(options(context)?).await?;
     let client = Client::unix(daemon.socket());
     let done = async {
         let record = client.submit(spec, None).await?;
@@ -76,30 +76,4 @@ pub async fn in_this_process(context: &Context, spec: &RunSpec, how: Following) 
     let outcome = done.await;
     daemon.stop().await;
     outcome
-}
-
-/// Starts the daemon over this machine's engines.
-///
-/// # Errors
-/// Those of the daemon.
-pub async fn start(options: Options) -> Result<Daemon> {
-    // PLACE: `Daemon::start(options)` once it lands.
-    Daemon::start_with(options, &Unwired).await
-}
-
-struct Unwired;
-
-#[async_trait::async_trait]
-impl cove_server::Wiring for Unwired {
-    async fn engines(&self, _: &cove_server::Foundation) -> Result<Vec<Arc<dyn cove_core::Engine>>> {
-        Ok(Vec::new())
-    }
-
-    async fn runs(
-        &self,
-        _: &cove_server::Foundation,
-        _: &cove_control::Sandboxes,
-    ) -> Result<Arc<dyn cove_server::Runs>> {
-        Err(Error::new(cove_core::ErrorKind::Unavailable, "The runner is not part of this build"))
-    }
 }

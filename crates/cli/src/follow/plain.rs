@@ -54,6 +54,8 @@ pub fn describe(entry: &Entry, view: &View) -> Option<(Option<Paint>, Option<Str
     let story = |attempt: &AttemptId| view.attempt(attempt).map(|(story, _)| story.to_owned());
     let (paint, story, text) = match &entry.fact {
         Fact::Created => (None, None, format!("Run {} created", view.name)),
+        // The last fact says it with the reason.
+        Fact::PhaseChanged { phase, .. } if phase.is_final() => return None,
         Fact::PhaseChanged { phase, reason } => {
             let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             (Some(Paint::Faint), None, format!("Run {}{why}", phase.name().replace('_', " ")))

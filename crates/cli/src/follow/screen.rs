@@ -12,13 +12,15 @@ pub struct Screen<W: Write> {
     out: W,
     /// Columns of each line on the screen now.
     drawn: Vec<usize>,
+    /// The last frame and the terminal's columns then.
+    last: (Vec<String>, usize),
     begun: bool,
 }
 
 impl<W: Write> Screen<W> {
     /// A region on `out`; nothing is written before the first frame.
     pub fn new(out: W) -> Self {
-        Self { out, drawn: Vec::new(), begun: false }
+        Self { out, drawn: Vec::new(), last: (Vec::new(), 0), begun: false }
     }
 
     /// Columns and rows of the terminal; 80 by 24 where it does not tell.
@@ -28,6 +30,10 @@ impl<W: Write> Screen<W> {
 
     /// Replaces the region by `lines`, and lets `above` scroll away over it.
     pub fn draw(&mut self, above: &[String], lines: &[String], columns: usize) -> io::Result<()> {
+        if self.begun && above.is_empty() && self.last.1 == columns && self.last.0 == lines {
+            return Ok(());
+        }
+        self.last = (lines.to_vec(), columns);
         if !self.begun {
             self.begun = true;
             queue!(self.out, Hide)?;
@@ -94,12 +100,14 @@ mod tests {
             let mut screen = Screen::new(&mut out);
             screen.draw(&[], &["a".repeat(30), "b".to_owned()], 80).unwrap();
             screen.draw(&["stays".to_owned()], &["c".to_owned()], 10).unwrap();
+            screen.draw(&[], &["c".to_owned()], 10).unwrap();
         }
         let text = String::from_utf8(out).unwrap();
         let second = text.split_once('b').unwrap().1;
         // 30 columns have become three rows of 10, and one below: the cursor goes up three.
         assert!(second.contains("\u{1b}[3A"), "{second:?}");
         assert!(second.contains("\u{1b}[J") && second.contains("stays\r\n"), "{second:?}");
+        assert_eq!(second.matches('c').count(), 1, "the same frame is not drawn again");
         assert!(text.ends_with("\r\n\u{1b}[?25h"), "the cursor is given back: {text:?}");
     }
 }

@@ -139,7 +139,7 @@ impl Policy {
                 return Ok(());
             }
             Err(Refusal::new(format!("{what}, and private addresses are not allowed"))
-                .next("To allow it, set allowPrivate for this network"))
+                .next("To allow it, open the door with allowPrivate"))
         };
         match host {
             Host::Address(address) => {
@@ -195,7 +195,8 @@ impl Policy {
                 let refusal = Refusal::new(format!("{host} leads to {address}, {} address", class.words()));
                 return Err(match class {
                     Class::Metadata => refusal,
-                    _ => refusal.next(format!("To reach it, allow {address} itself and set allowPrivate")),
+                    _ => refusal
+                        .next("A rule for a name reaches public addresses only; a rule may name the address itself"),
                 });
             }
             let blocked = |rule: &&Rule| rule.names(&Host::Address(address)) && rule.blocks_port(port);
@@ -210,11 +211,13 @@ impl Policy {
     }
 }
 
+/// In the words of the command line; the text reaches people through logs and the agent's output.
 fn how_to_allow(host: &Host, port: u16) -> String {
-    match port {
-        80 | 443 => format!("To allow it, add \"{host}\" to the network's allow list"),
-        _ => format!("To allow it, add \"{host}:{port}\" to the network's allow list"),
-    }
+    let rule = match port {
+        80 | 443 => host.to_string(),
+        _ => format!("{host}:{port}"),
+    };
+    format!("To allow it: --allow-host {rule} (for checks --gate-host {rule})")
 }
 
 fn is_metadata_name(name: &str) -> bool {

@@ -234,7 +234,7 @@ impl<K: Kind> Engine for LocalEngine<K> {
             }
         }
         let more = self.blocking(move |shelf| {
-            let mut swept = Vec::new();
+            let mut swept = shelf.sweep_guests();
             for id in shelf.kind.remains().find(&shelf.instance)? {
                 if known.contains(&id) && shelf.directory(&id).0.exists() {
                     // Its owner is alive, or its loss is noted and cleared by looking at it.

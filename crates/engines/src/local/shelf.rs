@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cove_core::engine::Swept;
 use cove_core::error::{Context, Error, ErrorKind, Result};
 use cove_core::sandbox::{SandboxInfo, SandboxState};
 use cove_core::{InstanceId, SandboxId, SandboxSpec};
@@ -110,7 +111,7 @@ impl<K: Kind> Shelf<K> {
         let claimed = || -> Result<OwnedFd> {
             fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o700))
                 .context(ErrorKind::Internal, format!("{} cannot be closed to others", dir.0.display()))?;
-            let lock = dir.lock()?.ok_or_else(|| Error::internal("A fresh lock is held by somebody"))?;
+            let lock = dir.make_lock()?;
             dir.write_plan(&plan)?;
             dir.write_info(&info)?;
             Ok(lock)
@@ -124,7 +125,8 @@ impl<K: Kind> Shelf<K> {
     pub fn inspect(&self, id: &SandboxId) -> Result<SandboxInfo> {
         let dir = self.directory(id);
         let lives = |info: &SandboxInfo| matches!(info.state, SandboxState::Creating | SandboxState::Running);
-        let info = dir.read_info().map_err(|error| absent(error, id))?;
+        let info =
+            dir.read_info().or_else(|error| self.without_info(&dir, error)).map_err(|error| absent(error, id))?;
         if !lives(&info) {
             return Ok(info);
         }
@@ -140,22 +142,65 @@ impl<K: Kind> Shelf<K> {
         Ok(info)
     }
 
+    /// What can be said of a sandbox whose `info.json` is damaged: it is to be removed.
+    fn without_info(&self, dir: &Directory, error: Error) -> Result<SandboxInfo> {
+        if error.kind() == ErrorKind::NotFound {
+            return Err(error);
+        }
+        let plan = dir.read_plan().map_err(|_| Error::not_found("Nothing is known"))?;
+        Ok(SandboxInfo {
+            id: plan.id,
+            name: plan.name,
+            engine: plan.engine,
+            state: SandboxState::Failed { reason: error.message().to_owned() },
+            spec: plan.spec,
+            attestation: None,
+            created_at: plan.created_at,
+        })
+    }
+
+    /// Guests of other versions of this program that no sandbox was made with.
+    pub fn sweep_guests(&self) -> Vec<Swept> {
+        let Some(root) = self.guest.parent().and_then(Path::parent) else { return Vec::new() };
+        let mut used: Vec<PathBuf> = vec![self.guest.clone()];
+        for id in self.ids().unwrap_or_default() {
+            match self.directory(&id).read_plan() {
+                Ok(plan) => used.push(plan.guest),
+                // Whatever it was made with, it may still need.
+                Err(_) => return Vec::new(),
+            }
+        }
+        let entries = fs::read_dir(root).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| !used.iter().any(|guest| guest.starts_with(path)))
+            .filter(|path| remove_tree(path).is_ok())
+            .map(|path| Swept { kind: "directory".to_owned(), name: path.display().to_string() })
+            .collect()
+    }
+
     /// Removes everything of a sandbox whose supervisor has been asked to leave.
     pub fn bury(&self, id: &SandboxId) -> Result<()> {
         let dir = self.directory(id);
         if !dir.0.exists() {
             return Ok(());
         }
-        let lock = match await_lock(&dir, LEAVING)? {
-            Some(lock) => lock,
-            None => {
-                if let Some(pid) = dir.supervisor() {
-                    kill(pid);
+        let lock =
+            match await_lock(&dir, LEAVING) {
+                Ok(Some(lock)) => Some(lock),
+                Ok(None) => {
+                    if let Some(pid) = dir.supervisor() {
+                        kill(pid);
+                    }
+                    let freed = await_lock(&dir, LEAVING)?;
+                    Some(freed.ok_or_else(|| {
+                        Error::new(ErrorKind::Timeout, format!("The supervisor of {id} cannot be ended"))
+                    })?)
                 }
-                await_lock(&dir, LEAVING)?
-                    .ok_or_else(|| Error::new(ErrorKind::Timeout, format!("The supervisor of {id} cannot be ended")))?
-            }
-        };
+                // Half-made or half-removed: nobody can be there.
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
         self.kind.remains().clear(&self.place(id))?;
         remove_tree(&dir.0)?;
         drop(lock);

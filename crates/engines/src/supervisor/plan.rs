@@ -66,15 +66,24 @@ impl Directory {
         self.0.join("lock")
     }
 
+    /// Makes the lock file and takes the lock; the directory must be fresh.
+    pub fn make_lock(&self) -> Result<OwnedFd> {
+        let made = File::options().read(true).write(true).create_new(true).mode(0o600).open(self.lock_path());
+        made.map_err(|error| unreadable(&self.lock_path(), error))?;
+        self.lock()?.ok_or_else(|| Error::internal("A fresh lock is held by somebody"))
+    }
+
     /// Takes the lock that tells a living supervisor from a dead one; `None` when it is held. The
     /// lock belongs to the open file: it passes to a child with the descriptor.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no lock: the directory is not there, half-made or half-removed.
     pub fn lock(&self) -> Result<Option<OwnedFd>> {
-        let file =
-            File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.lock_path());
-        let file = match file {
+        // Never created here: that would bring back a part of what is just being removed.
+        let file = match File::options().read(true).write(true).open(self.lock_path()) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::not_found(format!("{} does not exist", self.0.display())));
+                return Err(Error::not_found(format!("{} does not exist", self.lock_path().display())));
             }
             Err(error) => return Err(unreadable(&self.lock_path(), error)),
         };

@@ -15,12 +15,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use cove_core::error::Error;
+use cove_core::error::{Error, ErrorKind};
 use cove_core::sandbox::{ExitReason, ExitStatus, SandboxInfo, SandboxState};
 use cove_guest::wire::{Notice, Order};
 
 use super::build::{self, Built};
-use super::control::{Fault, Reply};
+use super::control::{Fault, Frame, Reply, write_document};
 use super::log;
 use super::plan::Directory;
 use super::serve;
@@ -253,8 +253,23 @@ impl Owner {
     }
 
     fn accept(&self) {
-        let Ok((stream, _)) = self.listener.accept() else { return };
-        if !system::same_user(&stream) || self.sandbox.connections.load(Ordering::Acquire) >= CONNECTIONS {
+        let mut stream = match self.listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                log::line(&format!("A connection cannot be taken: {error}"));
+                // Mostly for want of descriptors; without the pause this would go round and round.
+                std::thread::sleep(Duration::from_millis(50));
+                return;
+            }
+        };
+        if !system::same_user(&stream) {
+            return;
+        }
+        if self.sandbox.connections.load(Ordering::Acquire) >= CONNECTIONS {
+            let full = Error::new(ErrorKind::Exhausted, format!("{CONNECTIONS} connections are open already"));
+            let _ = stream.set_nonblocking(true);
+            let _ = write_document(&mut stream, Frame::Reply, &Reply::Fault(Fault::from(&full)));
             return;
         }
         self.sandbox.connections.fetch_add(1, Ordering::AcqRel);

@@ -205,14 +205,14 @@ impl Collection<'_> {
         let packs = blocking(move || harvest::copy(&workspace, &bare, &into, &bounds)).await??;
         for pack in packs {
             // The index is made anew: it is content of the clone as well.
-            self.git.call(&quarantine.path(), ["index-pack"]).arg(&pack).ok().await?;
+            self.git.call(&quarantine.path(), ["index-pack"]).arg(&pack).hostile().ok().await?;
         }
         if !self.git.contains(&quarantine.path(), head, self.base).await? {
             return Err(Error::new(ErrorKind::Refused, "HEAD does not descend from the commit the work began at"));
         }
         let most = (self.bounds.commits + 1).to_string();
         let args = ["rev-list", "--count", "--max-count", &most, head, "--not", self.base];
-        let count = self.git.call(&quarantine.path(), args).ok().await?;
+        let count = self.git.call(&quarantine.path(), args).hostile().ok().await?;
         let count: u32 = String::from_utf8_lossy(&count).trim().parse().unwrap_or(u32::MAX);
         if count > self.bounds.commits {
             return Err(Error::new(ErrorKind::Refused, format!("There are more than {} commits", self.bounds.commits)));
@@ -294,6 +294,7 @@ impl Collection<'_> {
             .arg(format!("+{}:{}", Quarantine::REF, self.keep_ref))
             .config("transfer.fsckObjects", "true")
             .config("fetch.fsckObjects", "true")
+            .hostile()
             .run()
             .await?;
         if outcome.code != 0 {
@@ -318,6 +319,7 @@ impl Quarantine {
         let make = || -> std::io::Result<Self> {
             let parent = bare.join("quarantine");
             std::fs::create_dir_all(&parent)?;
+            remove_old(&parent);
             let dir = tempfile::Builder::new().prefix("q").tempdir_in(&parent)?;
             let path = dir.path();
             for part in ["objects/pack", "objects/info", "refs/heads"] {
@@ -343,6 +345,17 @@ impl Quarantine {
     fn point_at(&self, commit: &str) -> Result<()> {
         std::fs::write(self.dir.path().join(Self::REF), format!("{commit}\n"))
             .context(ErrorKind::Internal, "Could not write in the quarantine")
+    }
+}
+
+/// What a daemon that was killed left behind a day ago or longer.
+fn remove_old(parent: &Path) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age > DAY) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

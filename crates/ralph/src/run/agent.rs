@@ -10,6 +10,7 @@ use cove_core::run::Bounds;
 use cove_core::{
     AgentEvent, AgentOutcome, Error, ErrorKind, ExecSpec, ExitReason, ExitStatus, Output, Result, SandboxId, Usage,
 };
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use super::Site;
@@ -118,6 +119,10 @@ struct Watch<'a> {
     message: String,
     /// Whether the last words have been said.
     over: bool,
+    /// Whether anything came on stdout.
+    spoke: bool,
+    /// The provider's refusal, while nothing else has happened since.
+    refused: Option<(Option<Timestamp>, String)>,
     stopped: Option<Stopped>,
 }
 
@@ -143,6 +148,8 @@ impl<'a> Watch<'a> {
             turns: 0,
             message: String::new(),
             over: false,
+            spoke: false,
+            refused: None,
             stopped: None,
         })
     }
@@ -169,7 +176,10 @@ impl<'a> Watch<'a> {
             };
             heard = Instant::now();
             let (events, bytes) = match piece {
-                Some(Output::Stdout(bytes)) => (self.parser.stdout(&bytes), bytes),
+                Some(Output::Stdout(bytes)) => {
+                    self.spoke = true;
+                    (self.parser.stdout(&bytes), bytes)
+                }
                 Some(Output::Stderr(bytes)) => (self.parser.stderr(&bytes), bytes),
                 Some(Output::Exit(exit)) => return Ok(exit),
                 None => {
@@ -202,6 +212,13 @@ impl<'a> Watch<'a> {
 
     fn take(&mut self, events: Vec<AgentEvent>) {
         for event in events {
+            match &event {
+                AgentEvent::RateLimit { resets_at, message } => self.refused = Some((*resets_at, message.clone())),
+                AgentEvent::Text { .. } | AgentEvent::ToolUse { .. } | AgentEvent::ToolResult { .. } => {
+                    self.refused = None;
+                }
+                _ => {}
+            }
             match &event {
                 AgentEvent::Usage { usage } => {
                     self.usage = usage.clone();
@@ -241,7 +258,7 @@ impl<'a> Watch<'a> {
     }
 
     async fn finish(mut self, exit: ExitStatus) -> Result<Driven> {
-        let absent = matches!(exit.code, 126 | 127) && self.events.seen() == 0;
+        let absent = matches!(exit.code, 126 | 127) && !self.spoke;
         let lost = exit.reason == ExitReason::Lost || (exit.reason == ExitReason::Killed && self.stopped.is_none());
         let outcome = self.parser.finish(&exit);
         if let AgentOutcome::Done { message } = &outcome
@@ -254,6 +271,11 @@ impl<'a> Watch<'a> {
         self.tell().await?;
         if lost {
             return Err(Error::new(ErrorKind::Interrupted, "The agent's sandbox was taken away while it worked"));
+        }
+        // An agent that waits out a provider's limit in silence is not idle of its own accord.
+        if let (Some(Stopped::Idle | Stopped::Time), Some((resets_at, reason))) = (self.stopped, self.refused.take()) {
+            let outcome = AgentOutcome::Limited { resets_at, reason };
+            return Ok(Driven { outcome, stopped: None, message: self.message, absent: false });
         }
         let outcome = match exit.reason {
             ExitReason::OutOfMemory => failed("The agent ran into the memory limit of its sandbox"),

@@ -39,7 +39,10 @@ impl Owner {
                 Verdict::AgentFailed { reason: bound.reason(&self.record.spec.bounds) }
             }
             // Our own cancellation shows as an interrupted call at times.
-            Conclusion::Broken(error) if error.kind() == ErrorKind::Interrupted && self.record.request.is_some() => {
+            Conclusion::Broken(error)
+                if error.kind() == ErrorKind::Interrupted
+                    && (self.record.request.is_some() || self.shared.stopping.is_cancelled()) =>
+            {
                 Verdict::Interrupted
             }
             Conclusion::Broken(error) => {
@@ -77,8 +80,13 @@ impl Owner {
 
     /// Attempts that nobody works on any more are tried again.
     pub(super) async fn give_back_orphans(&mut self) -> Result<()> {
+        let orphans = self.underway();
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        self.remove_sandboxes().await;
         let mut facts = Vec::new();
-        for (attempt, at) in self.underway() {
+        for (attempt, at) in orphans {
             let usage = self.budget.of(&attempt);
             let story = &mut self.record.stories[at];
             story.current = None;
@@ -88,7 +96,7 @@ impl Owner {
             self.budget.settle(&attempt);
             self.after.broken = Some(cove_core::Error::internal(reason));
         }
-        if facts.is_empty() { Ok(()) } else { self.commit(facts).await }
+        self.commit(facts).await
     }
 }
 

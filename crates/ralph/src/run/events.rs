@@ -20,7 +20,6 @@ pub(crate) struct Events {
     attempt: Option<AttemptId>,
     waiting: Vec<AgentEvent>,
     egress: Vec<Fact>,
-    seen: usize,
     told: usize,
     decisions: usize,
     dropped: u64,
@@ -28,12 +27,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new(attempt: Option<AttemptId>) -> Self {
-        Self { attempt, waiting: Vec::new(), egress: Vec::new(), seen: 0, told: 0, decisions: 0, dropped: 0 }
-    }
-
-    /// Events that the parser gave so far.
-    pub(crate) fn seen(&self) -> usize {
-        self.seen
+        Self { attempt, waiting: Vec::new(), egress: Vec::new(), told: 0, decisions: 0, dropped: 0 }
     }
 
     /// Whether it is time to tell.
@@ -44,7 +38,6 @@ impl Events {
     /// Adds an event; consecutive texts become one, of usages only the last counts, turns are told by
     /// the usage.
     pub(crate) fn push(&mut self, mut event: AgentEvent) {
-        self.seen += 1;
         match &mut event {
             AgentEvent::Turn => return,
             AgentEvent::Usage { .. } => self.waiting.retain(|old| !matches!(old, AgentEvent::Usage { .. })),

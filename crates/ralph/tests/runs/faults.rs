@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cove_core::{AgentOutcome, Ending, ErrorKind, Phase};
+use cove_core::{AgentEvent, AgentOutcome, Ending, ErrorKind, Phase};
 use cove_engines::fake::{Act, Fault};
 
 use crate::world::{World, outcome, writes};
@@ -59,6 +59,23 @@ async fn a_person_can_end_the_waiting_and_settings_can_forbid_it() {
     spec.bounds.wait_for_provider = false;
     let told = world.run(spec).await;
     assert!(matches!(&told.run.ending, Some(Ending::LimitReached { limit, .. }) if limit == "provider"));
+}
+
+#[tokio::test]
+async fn an_agent_that_sits_out_a_limit_in_silence_is_not_idle() {
+    let world = World::new(|_| {
+        let resets_at = Some("2026-01-02T04:04:05Z".parse().unwrap());
+        let event = AgentEvent::RateLimit { resets_at, message: "Usage limit".to_owned() };
+        Act::exit(0).say(crate::world::event(&event)).hang()
+    });
+    let mut spec = world.spec(&[("S1", "")]);
+    spec.bounds.idle_seconds = 1;
+    let runner = world.runner();
+    let id = runner.submit(spec).await.unwrap().id;
+    let run = world.until(&id, "the pause", |run| run.phase == Phase::Paused).await;
+    assert_eq!(run.resume_at, Some("2026-01-02T04:04:05Z".parse().unwrap()));
+    assert_eq!(world.told(&id).await.verdicts(), ["S1: providerLimit"]);
+    runner.shutdown().await;
 }
 
 #[tokio::test]

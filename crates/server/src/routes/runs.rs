@@ -8,6 +8,7 @@ use cove_api::{Apply, Delivered, Export, Exported, MAX_PAGE};
 use cove_core::error::Context;
 use cove_core::run::RunRequest;
 use cove_core::{AttemptId, Entry, Error, ErrorKind, Records, Result, RunRecord, RunSpec};
+use cove_stores::Claim;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -35,28 +36,43 @@ pub(super) async fn submit(
 }
 
 async fn submitted(app: &Shared, mut spec: RunSpec, turn: Option<Turn>) -> Result<RunRecord> {
-    if let Some(turn) = &turn {
-        let bytes = serde_json::to_vec(&spec).context(ErrorKind::Internal, "The request cannot be written")?;
-        let digest: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
-        if let Some(run) = app.records.claim_request(&turn.key, &digest).await? {
-            return app.records.run(&run).await;
-        }
-    }
+    let Some(Turn { key, .. }) = &turn else {
+        clamp(app, &mut spec)?;
+        return app.runs.submit(spec).await;
+    };
+    let bytes = serde_json::to_vec(&spec).context(ErrorKind::Internal, "The request cannot be written")?;
+    let digest: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let cut_off = match app.records.claim_request(key, &digest).await? {
+        Claim::Made(run) => return app.records.run(&run).await,
+        Claim::Unfinished { since } => Some(since),
+        Claim::New => None,
+    };
     let made = async {
-        if let Some(clamp) = &app.options.clamp {
-            let warnings = clamp(&mut spec)?;
-            spec.warnings.extend(warnings);
+        clamp(app, &mut spec)?;
+        if let Some(since) = cut_off {
+            // The daemon died between making the run and noting that it did.
+            let runs = app.records.runs(MAX_PAGE).await?;
+            let mut later = runs.into_iter().take_while(|run| run.created_at.as_second() >= since);
+            if let Some(run) = later.find(|run| run.spec == spec) {
+                return Ok(run);
+            }
         }
         app.runs.submit(spec).await
     };
     let made = made.await;
-    if let Some(turn) = &turn {
-        match &made {
-            Ok(run) => app.records.fulfil_request(&turn.key, &run.id).await?,
-            Err(_) => app.records.release_request(&turn.key).await?,
-        }
+    match &made {
+        Ok(run) => app.records.fulfil_request(key, &run.id).await?,
+        Err(_) => app.records.release_request(key).await?,
     }
     made
+}
+
+fn clamp(app: &Shared, spec: &mut RunSpec) -> Result<()> {
+    if let Some(clamp) = &app.options.clamp {
+        let warnings = clamp(spec)?;
+        spec.warnings.extend(warnings);
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ use cove_core::{Entry, NewEntry, Records, Result, RunId, RunRecord, SandboxId, S
 use rusqlite::Connection;
 
 pub use glance::RunGlance;
+pub use requests::Claim;
 use worker::Worker;
 
 /// Records in an SQLite file. Cheap to share behind an `Arc`; dropping it waits for accepted writes.

@@ -10,30 +10,47 @@ use super::failure::failed;
 /// How long a key is remembered.
 const KEPT_SECONDS: i64 = 7 * 86_400;
 
+/// What a key's claim found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody used the key; this request shall do the work.
+    New,
+    /// An earlier equal request made this run.
+    Made(RunId),
+    /// An earlier equal request was cut off by the death of its process: it may have made a run at this
+    /// second or later, or not. This request shall find out.
+    Unfinished {
+        /// Seconds since 1970.
+        since: i64,
+    },
+}
+
 impl Store {
-    /// Claims a key for a request with this digest. `Some` with the run that an earlier equal request
-    /// made; `None` when this request shall do it. A claim that was never
-    /// [`fulfilled`](Self::fulfil_request), because the process died, is given out again.
+    /// Claims a key for a request with this digest. A new claim lasts until it is
+    /// [fulfilled](Self::fulfil_request) or [released](Self::release_request).
     ///
     /// # Errors
     /// `Conflict` when the key was used for another request.
-    pub async fn claim_request(&self, key: &str, digest: &str) -> Result<Option<RunId>> {
+    pub async fn claim_request(&self, key: &str, digest: &str) -> Result<Claim> {
         let (key, digest) = (key.to_owned(), digest.to_owned());
         self.write(move |db| {
             let claiming = |e| failed("Claiming a request key", e);
             let change = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(claiming)?;
             let now = Timestamp::now().as_second();
             change.execute("DELETE FROM requests WHERE at_seconds < ?1", [now - KEPT_SECONDS]).map_err(claiming)?;
-            let known: Option<(String, Option<String>)> = change
-                .query_row("SELECT digest, run FROM requests WHERE key = ?1", [&key], |r| Ok((r.get(0)?, r.get(1)?)))
+            let known: Option<(String, Option<String>, i64)> = change
+                .query_row("SELECT digest, run, at_seconds FROM requests WHERE key = ?1", [&key], |r| {
+                    Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+                })
                 .optional()
                 .map_err(claiming)?;
-            let run = match known {
-                Some((first, _)) if first != digest => {
+            let claim = match known {
+                Some((first, ..)) if first != digest => {
                     return Err(Error::new(ErrorKind::Conflict, "The idempotency key was used for another request")
                         .next("Send a new key with a new request"));
                 }
-                Some((_, run)) => run.map(|run| run.parse()).transpose()?,
+                Some((_, Some(run), _)) => Claim::Made(run.parse()?),
+                Some((_, None, since)) => Claim::Unfinished { since },
                 None => {
                     change
                         .execute(
@@ -41,11 +58,11 @@ impl Store {
                             params![key, digest, now],
                         )
                         .map_err(claiming)?;
-                    None
+                    Claim::New
                 }
             };
             change.commit().map_err(claiming)?;
-            Ok(run)
+            Ok(claim)
         })
         .await
     }
