@@ -150,7 +150,7 @@ pub fn inspect(
         if content::is_source(path) && edit.kind != EditKind::Added {
             content::weakened(edit, before, after, &mut found);
         } else if content::is_source(path) {
-            content::skipped(edit, after, &mut found);
+            content::added(edit, after, &mut found);
         }
     }
     Ok(found.end())

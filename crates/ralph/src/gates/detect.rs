@@ -86,3 +86,20 @@ pub fn scripts_of(command: &str) -> Vec<String> {
     out.retain(|glob| seen.insert(glob.clone()));
     out
 }
+
+/// What to protect for a command that checks one story: scripts that it names and that look like checks.
+/// What else it names is most often the program that the story is about, whose original cannot pass.
+pub fn checks_of(command: &str) -> Vec<String> {
+    const WORDS: [&str; 9] = ["check", "test", "verif", "accept", "spec", "lint", "validat", "assert", "gate"];
+    const FOLDERS: [&str; 5] = ["scripts", "script", "ci", ".ci", "acceptance"];
+    let mut out = scripts_of(command);
+    out.retain(|path| {
+        let lower = path.to_ascii_lowercase();
+        let (folders, name) = lower.rsplit_once('/').unwrap_or(("", &lower));
+        let plain = command.contains(path.as_str());
+        plain
+            && (WORDS.iter().any(|word| name.contains(word))
+                || folders.split('/').any(|folder| FOLDERS.contains(&folder)))
+    });
+    out
+}

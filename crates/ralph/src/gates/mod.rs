@@ -13,7 +13,7 @@ use cove_core::{Error, Result};
 
 use crate::prd::Prd;
 
-pub use detect::{detect, scripts_of};
+pub use detect::{checks_of, detect, scripts_of};
 
 /// The files of a commit.
 pub trait Tree {

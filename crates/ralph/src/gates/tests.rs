@@ -110,6 +110,19 @@ fn what_a_command_line_runs_is_protected() {
 }
 
 #[test]
+fn a_storys_own_program_is_not_its_check() {
+    for (command, want) in [
+        ("./accept.sh US-001", "accept.sh"),
+        ("sh scripts/us-002.sh", "scripts/us-002.sh"),
+        ("node bin/tool.js --depth 1 | grep x", ""),
+        ("python3 app.py && ./verify_output.py", "verify_output.py"),
+        ("cargo test --test api", ""),
+    ] {
+        assert_eq!(checks_of(command).join(" "), want, "{command}");
+    }
+}
+
+#[test]
 fn the_nearest_word_on_checks_wins_and_none_is_an_error() {
     let gate = |name: &str| GateSpec {
         name: name.into(),

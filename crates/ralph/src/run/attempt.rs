@@ -387,8 +387,14 @@ impl Site {
             name: format!("{} check {}", story.id, nth + 1),
             command: command.clone(),
             timeout_seconds: 1800,
-            protects: Vec::new(),
+            protects: crate::gates::checks_of(command),
         });
+        self.gates.iter().cloned().chain(own).collect()
+    }
+
+    /// The gates of all stories: what one story spoils, another must not profit from.
+    pub(crate) fn gates_of_all(&self) -> Vec<GateSpec> {
+        let own = self.prd.stories.iter().flat_map(|story| self.gates_of(story).split_off(self.gates.len()));
         self.gates.iter().cloned().chain(own).collect()
     }
 

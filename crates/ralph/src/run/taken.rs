@@ -40,7 +40,7 @@ pub(crate) async fn inspect(site: &Site, base: &str, collected: CollectedWork) -
         }
     }
     let [before, after] = trees;
-    let (gates, control) = (site.gates.clone(), site.control.clone());
+    let (gates, control) = (site.gates_of_all(), site.control.clone());
     let looking = tokio::task::spawn_blocking(move || tamper::inspect(&edits, &gates, &control, &before, &after));
     let found = looking.await.map_err(|e| Error::internal("Looking at the diff was cut off").because(e))??;
     let refused = (!collected.refused.is_empty())

@@ -51,13 +51,15 @@ const TESTS: [&str; 12] = [
 ];
 
 /// Ways to end a test program as if all had passed.
-const EXITS: [&str; 7] = [
+const EXITS: [&str; 9] = [
     "process::exit(0)",
     "process.exit(0)",
     "os._exit(0)",
     "sys.exit(0)",
     "os.Exit(0)",
     "pytest.exit(",
+    "os.abort(",
+    "quit(0)",
     "libc::_exit(0)",
 ];
 
@@ -115,11 +117,31 @@ pub(super) fn weakened(edit: &Edit, before: &dyn Tree, after: &dyn Tree, found: 
     }
 }
 
-/// Skip markers in a file that is new.
-pub(super) fn skipped(edit: &Edit, after: &dyn Tree, found: &mut Found) {
+/// What lets one file of tests decide for all others: an early exit with success, and the hooks of test
+/// runners.
+const TAKEOVERS: [&str; 9] = [
+    "load_tests",
+    "collect_ignore",
+    "pytest_",
+    "sys.modules",
+    "unittest.main =",
+    "globalSetup",
+    "setupFiles",
+    "process.exitCode = 0",
+    "TestMain(",
+];
+
+/// A file of tests that is new: skip markers, and whether it could end or steer the tests of others. The
+/// second pass is then run without it.
+pub(super) fn added(edit: &Edit, after: &dyn Tree, found: &mut Found) {
     let text = after.text(&edit.path).unwrap_or_default();
-    if count(&text, &TESTS) > 0 && count(&text, &SKIPS) > 0 {
+    let is_test = super::place::of(&edit.path) == super::place::Place::Test;
+    if (is_test || count(&text, &TESTS) > 0) && count(&text, &SKIPS) > 0 {
         found.flag(format!("new tests in `{}` are skipped", shown(&edit.path)));
+    }
+    if is_test && (count(&text, &EXITS) > 0 || TAKEOVERS.iter().any(|hook| text.contains(hook))) {
+        found.flag(format!("the new test file `{}` could decide for the others", shown(&edit.path)));
+        found.protected.insert(edit.path.clone());
     }
 }
 

@@ -200,6 +200,20 @@ fn each_trick_is_seen() {
             &[],
         ),
         ("a new test is skipped", &[("tests/b.py", None, some("@unittest.skip\ndef test_x"))], &[], "new tests", &[]),
+        (
+            "a new test ends all",
+            &[("tests/test_a.py", None, some("import os\nos._exit(0)\n"))],
+            &[],
+            "could decide",
+            &["tests/test_a.py"],
+        ),
+        (
+            "a new package of tests steers",
+            &[("tests/__init__.py", None, some("def load_tests(*a): ..."))],
+            &[],
+            "could decide",
+            &["tests/__init__.py"],
+        ),
         ("CI", &[(".github/workflows/ci.yml", some("a"), some("b"))], &[], "CI file", &[]),
         (
             "attributes without a driver",
