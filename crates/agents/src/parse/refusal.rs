@@ -103,3 +103,15 @@ pub(crate) fn whole_message(message: &str, now: Timestamp) -> Option<Trouble> {
     let short = message.len() <= LONGEST_REFUSAL && message.lines().count() <= 2;
     (short && INSTEAD_OF_ANSWER.is_match(message)).then(|| read(message, now))
 }
+
+/// An error's words without the JSON that a provider wrapped them in.
+pub(crate) fn plain(words: &str) -> String {
+    let unwrapped = || {
+        let (start, end) = (words.find('{')?, words.rfind('}')?);
+        let body: serde_json::Value = serde_json::from_str(words.get(start..=end)?).ok()?;
+        let message = body.get("error").unwrap_or(&body).get("message")?.as_str()?;
+        let before = words[..start].trim_end().trim_start_matches('[');
+        Some(if before.is_empty() { message.to_owned() } else { format!("{before} {message}") })
+    };
+    unwrapped().unwrap_or_else(|| words.to_owned())
+}

@@ -65,15 +65,16 @@ fn without_terminal(reading: &mut Reading, rule: TerminalRule, exit: &ExitStatus
 }
 
 fn from_trouble(trouble: Trouble) -> AgentOutcome {
+    let words = |reason: &str| one_line(&refusal::plain(reason));
     match trouble {
-        Trouble::Limit { resets_at, reason } => AgentOutcome::Limited { resets_at, reason: one_line(&reason) },
-        Trouble::Unauthorized(reason) => AgentOutcome::Unauthorized { reason: one_line(&reason) },
+        Trouble::Limit { resets_at, reason } => AgentOutcome::Limited { resets_at, reason: words(&reason) },
+        Trouble::Unauthorized(reason) => AgentOutcome::Unauthorized { reason: words(&reason) },
         Trouble::Other(reason) => failed(reason),
     }
 }
 
 fn failed(reason: String) -> AgentOutcome {
-    let reason = one_line(&reason);
+    let reason = one_line(&refusal::plain(&reason));
     AgentOutcome::Failed { reason: if reason.is_empty() { "It failed without a reason".to_owned() } else { reason } }
 }
 

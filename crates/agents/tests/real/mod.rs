@@ -1,8 +1,8 @@
-//! Real agent programs, a double of their models, and a proxy that is their only way to it.
+//! Real agent programs, a double of their models, and the door between them.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-pub mod proxy;
+pub mod way_out;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use cove_core::agent::AgentRequest;
 use cove_core::run::AgentChoice;
 use cove_core::{Agent, AgentEvent, AgentOutcome, ExitReason, ExitStatus, StreamParser, Usage};
 
-use proxy::Proxy;
+use way_out::WayOut;
 
 /// Longest time for one attempt; far more than any needs.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -92,17 +92,16 @@ pub struct Answer {
     pub usage: Usage,
     pub stderr: String,
     pub stdout: String,
-    /// Hosts that the proxy let through and those that it refused.
+    /// Hosts that the door let through and those that it refused.
     pub reached: Vec<String>,
     pub refused: Vec<String>,
 }
 
 /// Runs one attempt as the runner does: the adapter's files, variables, arguments and stdin, a fresh
-/// home, nothing of our own environment, the proxy as the only way out.
+/// home, nothing of our own environment, the door as the only way out.
 pub fn attempt(programs: &Path, workspace: &Path, ask: &Ask<'_>) -> Answer {
     let model = Model::start(programs, ask.fixture);
     let port = model.url.rsplit(':').next().expect("a URL with a port").to_owned();
-    let proxy = Proxy::start(&format!("127.0.0.1:{port}"));
     let home = tempfile::tempdir().expect("a home");
 
     let choice = AgentChoice { name: ask.agent.to_owned(), ..AgentChoice::default() };
@@ -130,6 +129,7 @@ pub fn attempt(programs: &Path, workspace: &Path, ask: &Ask<'_>) -> Answer {
     request.env.insert(variable.to_owned(), base);
     request.env.extend(ask.env.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())));
     assert_eq!(adapter.hosts(&request), [format!("127.0.0.1:{port}")]);
+    let proxy = WayOut::open(adapter.hosts(&request));
     let command = adapter.command(&request).expect("a command");
 
     for (path, content) in &command.files {
