@@ -369,7 +369,7 @@ pub struct RunRecord {
     pub head: Option<String>,
     /// Gates in force, resolved once.
     pub gates: Vec<GateSpec>,
-    /// Their results on the base commit.
+    /// Their results on the base commit; a gate that passed on the branch since counts as passed.
     pub baseline: Vec<GateResult>,
     /// Stories in PRD order.
     pub stories: Vec<StoryState>,

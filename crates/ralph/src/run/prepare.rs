@@ -127,12 +127,11 @@ enum Trouble {
     Records(Error),
 }
 
-/// The run's own repository. A clone cut off in the middle never has its name.
+/// The run's own repository. A clone cut off in the middle never has its name; one that nothing on
+/// record stands on yet is made again, as the source may have changed.
 async fn clone(git: &Git, place: &Place, source: &str) -> Result<()> {
     let repo = place.repo();
-    if repo.exists() {
-        return Ok(());
-    }
+    place::clear(repo.clone()).await?;
     let half_made = place.half_made_repo();
     git.clone_source(source, &half_made).await?;
     std::fs::rename(&half_made, &repo)

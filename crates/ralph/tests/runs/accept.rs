@@ -119,12 +119,20 @@ async fn a_branch_that_is_there_is_continued_moved_forward_or_refused() {
         if what != "more than the base" {
             world.commit("later.txt", "y");
         }
-        let told = world.run(world.spec(&[("S1", "")])).await;
+        let runner = world.runner();
+        let id = runner.submit(world.spec(&[("S1", "")])).await.unwrap().id;
+        let told = world.ended(&id).await;
         assert_eq!(told.run.phase, if good { Phase::Succeeded } else { Phase::Failed }, "{what}: {}", told.reason());
         if good {
             assert_eq!(told.tree().into_keys().collect::<Vec<_>>(), files, "{what}");
         } else {
             assert!(told.reason().contains("holds other work"), "{}", told.reason());
+            // Once the user has put that right, the run can be begun again.
+            git(&repo, &["branch", "-qm", "ralph/trial", "ralph/old"]);
+            runner.retry(&id).await.unwrap();
+            let told = world.ended(&id).await;
+            assert_eq!(told.run.phase, Phase::Succeeded, "{}", told.reason());
+            assert_eq!(told.tree().into_keys().collect::<Vec<_>>(), ["README.md", "S1.txt", "later.txt"]);
         }
     }
 }
