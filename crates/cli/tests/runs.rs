@@ -1,7 +1,7 @@
 //! Whole runs through the command: a daemon that is started by it, a scripted agent, gates, the
 //! branch. With the engine without isolation, so that they work everywhere.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
 
 mod world;
 
@@ -202,4 +202,90 @@ fn engines_and_the_doctor_tell_the_same() {
     let none = world.cove(&["engine", "test", "none"]);
     assert!(none.stdout.contains("isolation-process") && none.code == 0, "{none:?}");
     assert_eq!(world.cove(&["engine", "test", "lxc"]).code, 5);
+}
+
+/// Whether the native engine works here; says so when not.
+fn native(world: &World) -> bool {
+    let engines: Value = serde_json::from_str(&world.cove(&["engine", "list", "--json"]).stdout).unwrap();
+    let native = engines.as_array().unwrap().iter().find(|engine| engine["kind"] == "native");
+    let proven = |engine: &Value| {
+        let controls = engine["controls"].as_array().unwrap();
+        ["network-door", "limit-cpu", "limit-memory", "limit-pids", "limit-disk", "limit-open-files"]
+            .iter()
+            .all(|name| controls.iter().any(|control| control["control"] == *name && control["state"] == "proven"))
+    };
+    let works = native.is_some_and(|engine| engine["available"] == true && proven(engine));
+    if !works {
+        eprintln!("SKIPPED: the native engine does not work here with every limit");
+    }
+    works
+}
+
+#[test]
+fn the_demonstration_shows_what_it_promises() {
+    let world = World::new();
+    if !native(&world) {
+        return;
+    }
+    let out = world.cove(&["demo"]);
+    assert_eq!(out.code, 0, "{out:?}");
+    for says in ["Every story passed after", "No rule allows collector.example", "failed with the original check"] {
+        assert!(out.stdout.contains(says), "{says}: {}", out.stdout);
+    }
+    assert!(!out.stdout.contains("not seen"), "{}", out.stdout);
+}
+
+#[test]
+fn an_agent_from_a_home_directory_runs_in_a_real_sandbox() {
+    let world = World::new().with_repository();
+    if !native(&world) {
+        return;
+    }
+    // The agent lies in the home with its package; beside it lies what it must not see.
+    world.write("home/secret", "s3cret");
+    let agent = world.path("home/tools/node_modules/agent/cli.sh");
+    world.write(
+        "home/tools/node_modules/agent/cli.sh",
+        "#!/bin/sh\ncat > /dev/null\n. \"$(dirname \"$0\")/words.sh\"\ncat \"$HOME_OF_USER/secret\" 2> /dev/null\n\
+         echo \"$WORD\" >> said.txt\necho done\n",
+    );
+    world.write("home/tools/node_modules/agent/words.sh", "WORD=$WORD_OF_USER\n");
+    std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let home = format!("HOME_OF_USER={}", world.path("home").display());
+    let agent = agent.display().to_string();
+    let args =
+        ["run", "--agent", "command", "--agent-command", &agent, "--agent-env", &home, "--agent-env", "WORD_OF_USER"];
+    let out =
+        world.cove_with(&[&args[..], &["--foreground", "--engine", "native"]].concat(), &[("WORD_OF_USER", "hello")]);
+    assert_eq!(out.code, 6, "a daemon runs already: {out:?}");
+    assert_eq!(world.cove(&["daemon", "stop"]).code, 0);
+    let out =
+        world.cove_with(&[&args[..], &["--foreground", "--engine", "native"]].concat(), &[("WORD_OF_USER", "hello")]);
+    assert_eq!(out.code, 0, "{out:?}");
+    assert!(!out.stdout.contains("s3cret"), "{}", out.stdout);
+    let name = name(&world);
+    let diff = world.cove(&["runs", "diff", &name]).stdout;
+    assert!(diff.contains("+hello"), "{diff}");
+    let shown = world.cove(&["runs", "show", &name, "--json"]).stdout;
+    assert!(!shown.contains("\"hello\""), "values of variables are not shown: {shown}");
+}
+
+#[test]
+fn a_terminal_inside_a_real_sandbox() {
+    let world = World::new();
+    if !native(&world) {
+        return;
+    }
+    let made = world.cove(&["sandbox", "create", "--name", "box", "--engine", "native"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let tty = world.cove(&["sandbox", "exec", "-n", "-t", "box", "sh", "-c", "test -t 1 && stty size && id -u"]);
+    assert_eq!((tty.code, tty.stdout.as_str()), (0, "24 80\r\n1000\r\n"), "{tty:?}");
+    let show = world.cove(&["sandbox", "show", "box"]).stdout;
+    assert!(show.contains("proven") && show.contains("seccomp") && !show.contains("deviates"), "{show}");
+    let mut cat = world.command(&["sandbox", "exec", "box", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut cat.stdin.take().unwrap(), b"through\n").unwrap();
+    let said: Said = cat.wait_with_output().unwrap().into();
+    assert_eq!((said.code, said.stdout.as_str()), (0, "through\n"), "{said:?}");
+    assert_eq!(world.cove(&["sandbox", "stop", "box"]).code, 0);
+    assert_eq!(world.cove(&["sandbox", "rm", "box", "--yes"]).code, 0);
 }

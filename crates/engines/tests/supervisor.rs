@@ -280,3 +280,16 @@ async fn a_program_does_not_outlive_its_keeper() {
     assert_eq!(world.text(&id, "echo alive").await, "alive");
     world.engine.remove(&id).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_supervisor_without_its_directory_ends() {
+    let world = World::new();
+    let id = world.create().await;
+    let supervisor = world.dir(&id).supervisor().unwrap() as libc::pid_t;
+    let guest = guest_of(supervisor as u32);
+    std::fs::remove_dir_all(&world.dir(&id).0).unwrap();
+    eventually("the end of both", DEADLINE, async || {
+        !processes::all().iter().any(|process| [supervisor, guest].contains(&process.pid) && !process.zombie)
+    })
+    .await;
+}

@@ -184,6 +184,9 @@ fn cgroups() -> Check {
 }
 
 fn settings(context: &Context) -> Check {
+    if let Err(error) = cove_settings::Policy::load(&context.paths) {
+        return Check::missing("settings", error.message(), error.next_step().unwrap_or("Correct the managed policy"));
+    }
     match context.settings() {
         Ok(resolved) if resolved.warnings.is_empty() => Check::ok("settings", "valid"),
         Ok(resolved) => {

@@ -141,10 +141,16 @@ impl<K: Kind> Engine for LocalEngine<K> {
     }
 
     async fn exec(&self, id: &SandboxId, spec: &ExecSpec) -> Result<Exec> {
-        if let Some(exec) = exec::exec(&self.shelf.directory(id).0, spec).await? {
-            return Ok(exec);
+        match exec::exec(&self.shelf.directory(id).0, spec).await {
+            Ok(Some(exec)) => Ok(exec),
+            Ok(None) => Err(self.not_running(id).await?),
+            // A supervisor that is just leaving still takes connections, but answers none.
+            Err(error) if error.kind() == ErrorKind::Interrupted => match self.inspect(id).await?.state {
+                SandboxState::Running => Err(error),
+                _ => Err(self.not_running(id).await?),
+            },
+            Err(error) => Err(error),
         }
-        Err(self.not_running(id).await?)
     }
 
     async fn stop(&self, id: &SandboxId, grace: Duration) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Talking to a supervisor.
 
 use std::fs::File;
+use std::io::ErrorKind::{ConnectionRefused, NotFound, WouldBlock};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
@@ -23,9 +24,14 @@ pub async fn request(dir: &Path, request: &Request) -> Result<Option<UnixStream>
     let path = format!("/proc/self/fd/{}/{}", handle.as_raw_fd(), Directory::SOCKET);
     let bytes = serde_json::to_vec(request).context(ErrorKind::Internal, "The request cannot be written")?;
     let said = timeout(PATIENCE, async {
-        let mut stream = match UnixStream::connect(&path).await {
-            Ok(stream) => stream,
-            Err(_) => return Ok(None),
+        let mut stream = loop {
+            match UnixStream::connect(&path).await {
+                Ok(stream) => break stream,
+                Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(None),
+                // Its queue is full.
+                Err(error) if error.kind() == WouldBlock => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(error) => return Err(error),
+            }
         };
         stream.write_all(&Frame::Request.header(bytes.len())).await?;
         stream.write_all(&bytes).await?;

@@ -62,7 +62,7 @@ pub trait Launched: Send {
         base_environment(HOME, USER)
     }
 
-    /// Where a working directory of the spec is for the guest.
+    /// Where a working directory or home of the spec is for the guest.
     fn inside(&self, path: &Path) -> PathBuf {
         path.to_owned()
     }

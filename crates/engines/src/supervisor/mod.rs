@@ -17,6 +17,7 @@ pub mod plan;
 
 mod build;
 mod disk;
+mod feed;
 mod log;
 mod process;
 mod pump;

@@ -36,6 +36,10 @@ const STACK: usize = 256 << 10;
 /// How long an ended sandbox's output waits for its clients.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// How often the supervisor looks whether its directory is still there: without it nobody can reach
+/// the sandbox any more, nor ever end it.
+const LOOK: Duration = Duration::from_secs(10);
+
 /// How often ending a sandbox is tried.
 const TRIES: u32 = 5;
 
@@ -96,6 +100,7 @@ struct Owner {
     /// While ending: when to kill.
     kill_at: Option<Instant>,
     quiet: bool,
+    look_at: Instant,
     ended: Option<Instant>,
     leaving: bool,
     waiting: Vec<SyncSender<()>>,
@@ -113,6 +118,7 @@ impl Owner {
             limit,
             kill_at: None,
             quiet: false,
+            look_at: Instant::now() + LOOK,
             ended: None,
             leaving: false,
             waiting: Vec::new(),
@@ -123,6 +129,10 @@ impl Owner {
         loop {
             if self.ended.is_none() && self.limit.is_some_and(|limit| Instant::now() >= limit) {
                 self.begin_ending(ExitReason::Timeout, Duration::ZERO);
+            }
+            if self.ended.is_none() && Instant::now() >= self.look_at {
+                self.look_at = Instant::now() + LOOK;
+                self.look();
             }
             if self.ended.is_none() && self.kill_at.is_some_and(|at| self.quiet || Instant::now() >= at) {
                 self.end();
@@ -157,7 +167,7 @@ impl Owner {
     fn next_deadline(&self) -> Option<Instant> {
         match self.ended {
             Some(at) => Some(at + LINGER),
-            None => [self.limit, self.kill_at].into_iter().flatten().min(),
+            None => [self.limit, self.kill_at, Some(self.look_at)].into_iter().flatten().min(),
         }
     }
 
@@ -165,6 +175,14 @@ impl Owner {
         self.ended.is_some_and(|at| {
             self.leaving || self.sandbox.connections.load(Ordering::Acquire) == 0 || at.elapsed() >= LINGER
         })
+    }
+
+    fn look(&mut self) {
+        if matches!(self.dir.0.try_exists(), Ok(false)) {
+            log::line("The sandbox's directory is gone");
+            self.leaving = true;
+            self.begin_ending(ExitReason::Lost, Duration::ZERO);
+        }
     }
 
     fn hear_guest(&mut self) {

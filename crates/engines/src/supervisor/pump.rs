@@ -13,7 +13,8 @@ use cove_core::sandbox::{ExitReason, ExitStatus};
 use cove_guest::wire::Order;
 use serde::Serialize;
 
-use super::control::{FRAME_BYTES, Frame, HEADER};
+use super::control::{Frame, HEADER};
+use super::feed::{Fed, Feed};
 use super::system;
 use super::table::{Event, Job, News, Sandbox, lock};
 
@@ -27,15 +28,14 @@ const AFTERGLOW: Duration = Duration::from_millis(250);
 /// How long the guest may take to confirm a kill before the whole sandbox is given up.
 const CONFIRMATION: Duration = Duration::from_secs(60);
 
-/// End-of-file on a terminal.
-const EOT: u8 = 4;
-
 /// Our ends of a process's streams.
 pub struct Sent {
     /// stdin.
     pub stdin: Option<File>,
     /// stdout and stderr, or a terminal alone.
     pub sources: [Option<Source>; 2],
+    /// Whether they are a terminal.
+    pub terminal: bool,
 }
 
 /// A pipe or terminal that is read.
@@ -76,25 +76,14 @@ pub struct Pump<'a> {
     client: &'a mut UnixStream,
     sandbox: &'a Sandbox,
     job: &'a Job,
-    stdin: Option<File>,
+    feed: Feed,
     sources: [Option<Source>; 2],
     /// One frame of output, and the part of it that the client has yet to take.
     piece: Vec<u8>,
     piece_left: std::ops::Range<usize>,
     /// Other frames; they go after the piece.
     outbox: Vec<u8>,
-    /// Bytes from the client that are no whole frame yet.
-    inbox: Vec<u8>,
-    /// Bytes for stdin, and how many of them the process took.
-    fed: Vec<u8>,
-    fed_taken: usize,
-    /// Last byte for stdin, to know where a terminal's line stands.
-    fed_last: u8,
-    stdin_ends: bool,
-    client_done: bool,
-    more: bool,
     turn: usize,
-    terminal: bool,
     deadline: Option<Instant>,
     /// We ended it: why, and until when the guest has to confirm.
     cut: Option<(ExitReason, Instant)>,
@@ -117,30 +106,17 @@ impl<'a> Pump<'a> {
             client,
             sandbox,
             job,
-            stdin: sent.stdin,
+            feed: Feed::new(sent.stdin, sent.terminal),
             sources: sent.sources,
             piece: vec![0; HEADER + PIECE],
             piece_left: 0..0,
             outbox: Vec::new(),
-            inbox: Vec::new(),
-            fed: Vec::new(),
-            fed_taken: 0,
-            fed_last: b'\n',
-            stdin_ends: false,
-            client_done: false,
-            more: false,
             turn: 0,
-            terminal: false,
             deadline,
             cut: None,
             exit: None,
             oom_kills,
         }
-    }
-
-    /// The streams are a terminal.
-    pub fn terminal(&mut self) {
-        self.terminal = true;
     }
 
     /// The process could not be started; nothing holds its pipes.
@@ -210,7 +186,7 @@ impl<'a> Pump<'a> {
             source.owed = system::readable_bytes(&source.file);
         }
         self.exit.get_or_insert((status, Instant::now()));
-        self.stdin = None;
+        self.feed.close();
     }
 
     fn keep_time(&mut self) {
@@ -289,129 +265,41 @@ impl<'a> Pump<'a> {
         true
     }
 
-    /// Moves stdin along; false when the client speaks nonsense. Leaves `more` set when it stopped
-    /// for the sake of the other streams.
+    /// Moves stdin along; false when the client speaks nonsense.
     fn take_stdin(&mut self) -> bool {
-        for _ in 0..8 {
-            if !self.listen() {
-                return false;
+        match self.feed.advance(self.client) {
+            Fed::On => true,
+            Fed::Closed => {
+                self.refuse_stdin();
+                true
             }
-            self.more = !self.fed.is_empty() || self.stdin_ends;
-            self.feed();
-            if !self.more || !self.fed.is_empty() || self.client_done {
-                self.more = false;
-                return true;
-            }
+            Fed::Nonsense => false,
         }
-        true
-    }
-
-    /// Takes what the client says while there is room; false when it speaks nonsense.
-    fn listen(&mut self) -> bool {
-        while !self.client_done && self.fed.is_empty() && !self.stdin_ends {
-            if !self.parse() {
-                return false;
-            }
-            if !self.fed.is_empty() || self.stdin_ends {
-                return true;
-            }
-            let mut bytes = [0; 32 << 10];
-            match self.client.read(&mut bytes) {
-                Ok(0) => {
-                    self.client_done = true;
-                    self.stdin_ends = true;
-                }
-                Ok(count) => self.inbox.extend_from_slice(&bytes[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        true
-    }
-
-    fn parse(&mut self) -> bool {
-        let Some((header, rest)) = self.inbox.split_first_chunk::<HEADER>() else { return true };
-        let [a, b, c, d, kind] = *header;
-        let length = u32::from_le_bytes([a, b, c, d]) as usize;
-        if length > FRAME_BYTES {
-            return false;
-        }
-        if rest.len() < length {
-            return true;
-        }
-        match Frame::of(kind) {
-            Some(Frame::Stdin) => self.fed = rest[..length].to_vec(),
-            Some(Frame::StdinEnd) => self.stdin_ends = true,
-            _ => return false,
-        }
-        self.inbox.drain(..HEADER + length);
-        true
-    }
-
-    /// Gives the process what it takes.
-    fn feed(&mut self) {
-        while let Some(stdin) = &mut self.stdin {
-            if self.fed.is_empty() {
-                if !self.stdin_ends {
-                    return;
-                }
-                if !self.terminal {
-                    self.stdin = None;
-                    return;
-                }
-                // In the middle of a line the first one only ends the line.
-                self.fed = vec![EOT; if self.fed_last == b'\n' { 1 } else { 2 }];
-                self.stdin_ends = false;
-            }
-            match stdin.write(&self.fed[self.fed_taken..]) {
-                Ok(count) => self.fed_taken += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.refuse_stdin(),
-            }
-            if self.fed_taken >= self.fed.len() {
-                self.fed_last = self.fed.last().copied().filter(|last| *last != EOT).unwrap_or(b'\n');
-                self.fed.clear();
-                self.fed_taken = 0;
-            }
-        }
-        // Nobody reads any more: what the client still sends is let go.
-        self.fed.clear();
-        self.fed_taken = 0;
-        self.stdin_ends = false;
     }
 
     fn refuse_stdin(&mut self) {
-        self.stdin = None;
+        self.feed.close();
         self.outbox.extend_from_slice(&Frame::StdinClosed.header(0));
     }
 
     /// Waits for something to do; true when the client is gone.
     fn wait(&mut self) -> bool {
         let silent = self.nothing_to_say();
-        let listening = !self.client_done && self.fed.is_empty() && !self.stdin_ends;
         let source = |source: &Option<Source>| match source {
             Some(source) if silent => system::watched(&source.file, true, false),
             _ => system::unwatched(),
         };
-        let stdin = match &self.stdin {
-            Some(stdin) if !self.fed.is_empty() => system::watched(stdin, false, true),
-            // An error here says that nobody reads; terminals report one while nobody has them open.
-            Some(stdin) if !self.terminal => system::watched(stdin, false, false),
-            _ => system::unwatched(),
-        };
         let mut fds = [
-            system::watched(self.client, listening, !silent),
+            system::watched(self.client, self.feed.listens(), !silent),
             libc::pollfd { fd: self.job.wake_fd(), events: libc::POLLIN, revents: 0 },
-            stdin,
+            self.feed.watched(),
             source(&self.sources[0]),
             source(&self.sources[1]),
         ];
         let afterglow = self.exit.as_ref().map(|(_, at)| *at + AFTERGLOW).filter(|at| *at > Instant::now());
         let waiting =
             if self.exit.is_some() { afterglow } else { self.cut.as_ref().map(|(_, at)| *at).or(self.deadline) };
-        system::poll(&mut fds, if self.more { Some(Instant::now()) } else { waiting });
+        system::poll(&mut fds, if self.feed.has_more() { Some(Instant::now()) } else { waiting });
         if fds[2].revents & libc::POLLERR != 0 {
             self.refuse_stdin();
         }

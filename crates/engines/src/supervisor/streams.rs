@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ pub fn exec(client: &mut UnixStream, sandbox: &Arc<Sandbox>, spec: &ExecSpec) ->
     let (sources, failure) = match first_news(sandbox, &job)? {
         News::Started(Some(master)) if spec.pty.is_some() => {
             let (stdin, sources) = terminal(&job, master).map_err(no_pipe)?;
-            (Sent { stdin: Some(stdin), sources }, None)
+            (Sent { stdin: Some(stdin), sources, terminal: true }, None)
         }
         News::Started(_) if spec.pty.is_some() => {
             let _ = sandbox.order(&Order::Kill { id: job.id }, &[]);
@@ -62,9 +63,6 @@ pub fn exec(client: &mut UnixStream, sandbox: &Arc<Sandbox>, spec: &ExecSpec) ->
     };
     let deadline = spec.timeout().and_then(|timeout| Instant::now().checked_add(timeout));
     let mut pump = Pump::new(client, sandbox, &job, sources, deadline, oom_kills);
-    if spec.pty.is_some() {
-        pump.terminal();
-    }
     pump.document(Frame::Started, &Started { exec: job.id });
     if let Some((code, message)) = failure {
         pump.failed(code, &format!("cove: {message}\n"));
@@ -115,9 +113,13 @@ fn command(sandbox: &Sandbox, spec: &ExecSpec) -> Result<Command> {
             .next("Leave the user out, or make the sandbox with that user"));
     }
     let cwd = spec.workdir.as_ref().unwrap_or(&sandbox.plan.spec.workdir);
-    let cwd = lock(&sandbox.launched).inside(cwd);
     let mut env: BTreeMap<String, String> = sandbox.environment.clone();
     env.extend(spec.env.clone());
+    let launched = lock(&sandbox.launched);
+    let cwd = launched.inside(cwd);
+    if let Some(home) = env.get_mut("HOME") {
+        *home = launched.inside(Path::new(home)).to_string_lossy().into_owned();
+    }
     Ok(Command { argv: spec.argv.clone(), env, cwd: cwd.to_string_lossy().into_owned() })
 }
 
@@ -126,7 +128,7 @@ fn order(sandbox: &Sandbox, job: &Job, spec: &ExecSpec, document: &File) -> Resu
     if let Some(size) = spec.pty {
         let order = Order::Exec { id: job.id, pty: Some((size.cols, size.rows)) };
         sandbox.order(&order, &[document.as_fd()])?;
-        return Ok(Sent { stdin: None, sources: [None, None] });
+        return Ok(Sent { stdin: None, sources: [None, None], terminal: true });
     }
     let (stdin, mine_in) = io::pipe().map_err(no_pipe)?;
     let (mine_out, stdout) = io::pipe().map_err(no_pipe)?;
@@ -141,5 +143,6 @@ fn order(sandbox: &Sandbox, job: &Job, spec: &ExecSpec, document: &File) -> Resu
             Some(Source::new(OwnedFd::from(mine_out), Frame::Stdout).map_err(no_pipe)?),
             Some(Source::new(OwnedFd::from(mine_err), Frame::Stderr).map_err(no_pipe)?),
         ],
+        terminal: false,
     })
 }

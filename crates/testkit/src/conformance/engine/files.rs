@@ -13,6 +13,7 @@ use super::{Setup, Trial, trial};
 
 pub(super) const TRIALS: &[Trial] = &[
     trial!(a_mount_is_the_hosts_directory, needs: [Mounts]),
+    trial!(the_home_may_be_a_mount, needs: [Mounts]),
     trial!(a_read_only_mount_is_so_or_refused, needs: [Mounts]),
     trial!(a_missing_source_is_named, needs: [Mounts]),
     trial!(a_link_does_not_lead_out, needs: [Mounts], apart: true),
@@ -27,6 +28,23 @@ async fn a_mount_is_the_hosts_directory(setup: &Setup) {
     assert_eq!(std::fs::read_to_string(dir.join("from-inside")).unwrap(), "inside\n");
     bench.remove().await;
     assert!(dir.join("from-host").exists());
+}
+
+async fn the_home_may_be_a_mount(setup: &Setup) {
+    let (home, dir) = ("/home/ralph", shared_dir(setup, "home"));
+    std::fs::write(dir.join("before"), "settings").unwrap();
+    let bench = Bench::with(setup, |spec| {
+        spec.env.insert("HOME".to_owned(), home.to_owned());
+        spec.mounts.push(Mount { source: dir.clone(), target: home.into(), read_only: false, give: true });
+    })
+    .await;
+    assert_eq!(bench.text("cat ~/before; echo more > ~/after").await, "settings");
+    let mut spec = super::bench::sh("cat after; cat $HOME/after");
+    spec.workdir = Some(home.into());
+    spec.env.insert("HOME".to_owned(), home.to_owned());
+    assert_eq!(bench.run(&spec, b"").await.stdout, b"more\nmore\n");
+    bench.remove().await;
+    assert_eq!(std::fs::read_to_string(dir.join("after")).unwrap(), "more\n");
 }
 
 async fn a_read_only_mount_is_so_or_refused(setup: &Setup) {
