@@ -39,7 +39,8 @@ fn in_the_middle(world: &World, run: &str, number: usize) {
 fn ends_well(world: &World, small: &Small, run: &str) {
     let ended = wait_until("the run's end", DEADLINE, || {
         let record = record(world, run)?;
-        let over = ["succeeded", "incomplete", "limit_reached", "failed", "stopped"].iter().any(|p| record["phase"] == *p);
+        let over =
+            ["succeeded", "incomplete", "limit_reached", "failed", "stopped"].iter().any(|p| record["phase"] == *p);
         over.then_some(record)
     });
     assert_eq!(ended["phase"], "succeeded", "{ended:#}");
