@@ -110,24 +110,45 @@ fn gemini_closes_two_stories() {
     two_stories("gemini_closes_two_stories", "gemini");
 }
 
-/// Agent, fixture, flags, exit codes that may be, and a word of the reason.
-const MISBEHAVIOUR: &[(&str, &str, &[&str], i32, &str)] = &[
-    ("claude", "claude-denied", &["--max-attempts", "1"], 10, "check"),
-    ("claude", "error-as-answer", &["--max-attempts", "1"], 10, "failed"),
-    ("claude", "claude-endless", &["--max-attempts", "1", "--max-turns", "5"], 10, "turn"),
-    ("claude", "stream-cut", &["--max-attempts", "1", "--attempt-timeout", "60s"], 10, "failed"),
-    ("claude", "unauthorized", &["--max-attempts", "1"], 1, "sign"),
-    ("codex", "codex-endless", &["--max-attempts", "1", "--max-turns", "5"], 10, "turn"),
-];
+#[track_caller]
+fn ends(test: &str, agent: &str, fixture: &str, flags: &[&str], code: i32, says: &str) {
+    let Some((ended, said, prd)) = run(test, agent, fixture, &[&["--max-attempts", "1"], flags].concat()) else {
+        return;
+    };
+    assert_eq!(ended, code, "{said}");
+    assert!(said.to_lowercase().contains(says), "{agent} {fixture} does not say {says:?}:\n{said}");
+    assert_eq!(prd["userStories"][1]["passes"], false, "{said}");
+}
 
 #[test]
-fn misbehaviour_ends_with_the_right_reason() {
-    for (agent, fixture, flags, code, says) in MISBEHAVIOUR {
-        let Some((ended, said, prd)) = run("misbehaviour_ends_with_the_right_reason", agent, fixture, flags) else {
-            return;
-        };
-        assert_eq!(ended, *code, "{agent} {fixture}:\n{said}");
-        assert!(said.to_lowercase().contains(says), "{agent} {fixture} does not say {says:?}:\n{said}");
-        assert_eq!(prd["userStories"][1]["passes"], false, "{agent} {fixture}:\n{said}");
-    }
+fn an_edit_that_was_denied_is_no_work() {
+    ends("an_edit_that_was_denied_is_no_work", "claude", "claude-denied", &[], 10, "check");
+}
+
+#[test]
+fn an_error_as_the_answer_is_a_failure() {
+    ends("an_error_as_the_answer_is_a_failure", "claude", "error-as-answer", &[], 10, "failed");
+}
+
+#[test]
+fn endless_tools_end_at_the_bound_of_turns() {
+    ends("endless_tools_end_at_the_bound_of_turns", "claude", "claude-endless", &["--max-turns", "5"], 10, "turn");
+}
+
+#[test]
+fn endless_tools_of_a_program_that_does_not_count_end_too() {
+    let flags = ["--max-turns", "5"];
+    ends("endless_tools_of_a_program_that_does_not_count_end_too", "codex", "codex-endless", &flags, 10, "turn");
+}
+
+#[test]
+fn a_stream_that_is_cut_is_a_failure() {
+    let flags = ["--attempt-timeout", "20s"];
+    ends("a_stream_that_is_cut_is_a_failure", "claude", "stream-cut", &flags, 10, "failed");
+}
+
+#[test]
+fn a_refused_key_ends_the_run() {
+    let flags = ["--attempt-timeout", "60s"];
+    ends("a_refused_key_ends_the_run", "codex", "unauthorized", &flags, 1, "sign");
 }

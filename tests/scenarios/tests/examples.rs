@@ -8,6 +8,9 @@ use std::process::Command;
 use cove_scenarios::{Account, GitServer, Repository, World, skip};
 use serde_json::Value;
 
+/// The system's own interpreter, whatever else is in `PATH`.
+const PYTHON: &str = "/usr/bin/python3 solution/agent.py";
+
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
 }
@@ -34,7 +37,7 @@ fn all_pass(prd: &Path) {
 }
 
 /// Runs an example to its end and applies the branch.
-fn work_off(name: &str, account: Account, more: &[String]) {
+fn work_off(name: &str, agent: &str, account: Account, more: &[String]) {
     if !account.available(name) {
         return;
     }
@@ -42,7 +45,7 @@ fn work_off(name: &str, account: Account, more: &[String]) {
     let repository = Repository::copy_of(&example(name), &world.path("home").join(name));
     repository.give_to(world.uid());
     let mut arguments = vec!["run", "--foreground", "--engine", "native", "--agent", "command"];
-    arguments.extend(["--agent-command", "sh solution/agent.sh"]);
+    arguments.extend(["--agent-command", agent]);
     // Where control groups are not delegated to this user, the limits by them cannot be had.
     if account == Account::Unprivileged {
         arguments.extend(["--accept-missing", "limit-cpu", "--accept-missing", "limit-memory"]);
@@ -63,18 +66,18 @@ fn work_off(name: &str, account: Account, more: &[String]) {
 
 #[test]
 fn python_as_the_tests_user() {
-    work_off("python-cronspec", Account::Own, &[]);
+    work_off("python-cronspec", PYTHON, Account::Own, &[]);
 }
 
 #[test]
 fn python_as_an_ordinary_user() {
-    work_off("python-cronspec", Account::Unprivileged, &[]);
+    work_off("python-cronspec", PYTHON, Account::Unprivileged, &[]);
 }
 
 #[test]
 fn node_as_the_tests_user() {
     if has("node") {
-        work_off("node-mdtoc", Account::Own, &["--parallel".to_owned(), "2".to_owned()]);
+        work_off("node-mdtoc", "node solution/agent.js", Account::Own, &["--parallel".to_owned(), "2".to_owned()]);
     } else {
         skip("node_as_the_tests_user", "node is not installed in a system directory");
     }
@@ -83,7 +86,7 @@ fn node_as_the_tests_user() {
 #[test]
 fn node_as_an_ordinary_user() {
     if has("node") {
-        work_off("node-mdtoc", Account::Unprivileged, &[]);
+        work_off("node-mdtoc", "node solution/agent.js", Account::Unprivileged, &[]);
     } else {
         skip("node_as_an_ordinary_user", "node is not installed in a system directory");
     }
@@ -112,7 +115,12 @@ fn rust(account: Account) {
     }
     let shown = shown.display().to_string();
     let gate = format!("tests=PATH={shown}/bin:$PATH cargo test --offline");
-    work_off("rust-shelf", account, &["--agent-mount".to_owned(), shown, "--gate".to_owned(), gate]);
+    work_off(
+        "rust-shelf",
+        "sh solution/agent.sh",
+        account,
+        &["--agent-mount".to_owned(), shown, "--gate".to_owned(), gate],
+    );
 }
 
 #[test]
@@ -134,18 +142,8 @@ fn a_repository_given_by_its_url() {
     let prd = world.path("home").join("prd.json");
     std::fs::copy(source.path.join("prd.json"), &prd).unwrap();
     let prd_text = prd.display().to_string();
-    let arguments = [
-        "run",
-        "--foreground",
-        "--repo",
-        &url,
-        "--prd",
-        &prd_text,
-        "--agent",
-        "command",
-        "--agent-command",
-        "sh solution/agent.sh",
-    ];
+    let arguments =
+        ["run", "--foreground", "--repo", &url, "--prd", &prd_text, "--agent", "command", "--agent-command", PYTHON];
     world.cove(&arguments).expect(0);
     all_pass(&prd);
 }

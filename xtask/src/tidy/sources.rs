@@ -42,7 +42,7 @@ fn banned(path: &Path, text: &str) -> Vec<String> {
         ["index.crates", ".io"].concat(),
         ["deb.debian", ".org"].concat(),
     ];
-    let places = [["/wo", "rk/"].concat(), ["/ro", "ot/."].concat()];
+    let places = [["/wo", "rk/"].concat()];
     if path.file_name().is_some_and(|n| n == "Cargo.lock") {
         return Vec::new();
     }
