@@ -123,7 +123,13 @@ struct First {
 
 impl First {
     fn fork(plan: &Plan, lockdown: &Lockdown, guest: &fs::File, channel: &OwnedFd) -> Result<Self> {
-        let trees = if plan.identity.privileged { Some(root::open_trees(plan).map_err(reported)?) } else { None };
+        let trees = match plan.identity.privileged.then(|| root::open_trees(plan)) {
+            Some(Ok(trees)) => Some(trees),
+            // Root of a user namespace that may not mount outside of the sandbox's own.
+            Some(Err(failure)) if failure.error.raw_os_error() == Some(libc::EPERM) => None,
+            Some(Err(failure)) => return Err(reported(failure)),
+            None => None,
+        };
         let (waiting, go) = io::pipe().map_err(|error| not_started("make a pipe", error))?;
         let (failures, mut report) = io::pipe().map_err(|error| not_started("make a pipe", error))?;
         match sys::fork_into(NAMESPACES).map_err(|error| not_started("enter namespaces", error))? {

@@ -64,26 +64,49 @@ fn open_tree(plan: &Plan, tree: &Tree, mappings: &mut Vec<(cove_core::User, Owne
     let attributes = attr::NOSUID | tree.attributes;
     if let Some(owner) = tree.shown_as_users {
         if !mappings.iter().any(|(known, _)| *known == owner) {
-            mappings.push((owner, identity::mapping(owner, plan.identity.outside)?));
-        }
-        let mapping = mappings.iter().find(|(known, _)| *known == owner).map(|(_, fd)| fd.as_fd());
-        for recursive in [true, false] {
-            let mount = sys::clone_tree(&path, recursive)?;
-            if sys::set_attributes(mount.as_fd(), attributes | attr::IDMAP, true, recursive, mapping).is_ok() {
-                return Ok(mount);
+            match identity::mapping(owner, plan.identity.outside) {
+                Ok(mapping) => mappings.push((owner, mapping)),
+                // Not root enough; the case of a file system that cannot shift.
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+                Err(error) => return Err(error),
             }
         }
-        // A file system that cannot shift ids shows its files with the owners they have. For the
-        // door that would be a wall; its socket lies in a directory that only the daemon enters.
-        let meta = fs::metadata(&tree.source)?;
-        if meta.file_type().is_socket() {
-            let mode = meta.permissions().mode() | 0o666;
-            fs::set_permissions(&tree.source, fs::Permissions::from_mode(mode))?;
+        if let Some((_, mapping)) = mappings.iter().find(|(known, _)| *known == owner) {
+            // Where something mounted below cannot shift, it is left out.
+            for recursive in [true, false] {
+                let mount = sys::clone_tree(&path, recursive)?;
+                let set = attributes | attr::IDMAP;
+                if sys::set_attributes(mount.as_fd(), set, true, recursive, Some(mapping.as_fd())).is_ok() {
+                    return Ok(mount);
+                }
+            }
         }
+        // A file system that cannot shift ids shows its files with the owners they have.
+        open_to_others(tree, plan.layered_on.is_some_and(|root| plan.trees.get(root) == Some(tree)))?;
     }
     let mount = sys::clone_tree(&path, true)?;
     sys::set_attributes(mount.as_fd(), attributes, true, true, None)?;
     Ok(mount)
+}
+
+/// Whether the sandbox's user can do without the shift: never with a root, whose missing mount points
+/// could not be made; with the door after its socket was opened, which lies in a directory that only
+/// the daemon enters; with others where everyone may read.
+fn open_to_others(tree: &Tree, is_root: bool) -> io::Result<()> {
+    let meta = fs::metadata(&tree.source)?;
+    let mode = meta.permissions().mode();
+    if meta.file_type().is_socket() {
+        return fs::set_permissions(&tree.source, fs::Permissions::from_mode(mode | 0o666));
+    }
+    let needed = if meta.is_dir() { 0o005 } else { 0o004 };
+    if is_root || mode & needed != needed {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "its file system cannot show files as another user's; keep it on ext4, xfs, btrfs or tmpfs, \
+             or start Cove as the files' owner",
+        ));
+    }
+    Ok(())
 }
 
 /// The root being built.

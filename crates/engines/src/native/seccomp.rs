@@ -25,6 +25,9 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u64;
 
+/// Not in every version of `libc`; the same number on both architectures.
+const FCHMODAT2: i64 = 452;
+
 /// Set-user-id and set-group-id. Refused so that a writable mount can never carry a program that
 /// gives its starter on the host somebody's rights.
 const SET_ID: u64 = 0o6000;
@@ -86,7 +89,7 @@ fn conditional() -> Built<BTreeMap<i64, Vec<SeccompRule>>> {
     };
     rules.insert(libc::SYS_fchmod, mode_at(1)?);
     rules.insert(libc::SYS_fchmodat, mode_at(2)?);
-    rules.insert(libc::SYS_fchmodat2, mode_at(2)?);
+    rules.insert(FCHMODAT2, mode_at(2)?);
     rules.insert(libc::SYS_openat, open(2)?);
     rules.insert(libc::SYS_mknodat, node(2)?);
     #[cfg(target_arch = "x86_64")]

@@ -166,6 +166,11 @@ pub fn main(trials: impl FnOnce(Setup) -> Vec<Trial>) -> ! {
     // Every trial has sandboxes of its own; two at a time are enough for a small machine.
     arguments.test_threads.get_or_insert(2);
     let setup = Setup::current();
+    if let Some(why) = unable(setup) {
+        eprintln!("SKIPPED set-up {}: {why}", setup.name());
+        let trial = Trial::test(format!("{}::all", setup.name()), || Ok(())).with_kind("not on this host");
+        libtest_mimic::run(&arguments, vec![trial.with_ignored_flag(true)]).exit();
+    }
     let mut all = trials(setup);
     if setup == Setup::Root {
         for other in [Setup::Rootless, Setup::RootlessWithoutGroups] {
@@ -175,6 +180,13 @@ pub fn main(trials: impl FnOnce(Setup) -> Vec<Trial>) -> ! {
         eprintln!("SKIPPED set-up root: not run as root");
     }
     libtest_mimic::run(&arguments, all).exit()
+}
+
+/// Why this host cannot isolate at all, as its probe says.
+fn unable(setup: Setup) -> Option<String> {
+    let dir = tempfile::tempdir().ok()?;
+    let engine = setup.engine(dir.path(), &InstanceId::new()).ok()?;
+    engine.capabilities().why_missing(Control::IsolationContainer).map(str::to_owned)
 }
 
 /// This program again, as a stranger. Its files have to be readable for that user.

@@ -254,29 +254,17 @@ impl Drop for Groups {
     }
 }
 
-/// Every group of that name found below one of the sites.
+/// Every group of that name.
 pub fn find(sites: &Sites, name: &str) -> Groups {
-    let mut groups = Groups::default();
-    for controller in Controller::ALL {
-        for site in sites.possible(controller) {
-            let path = site.parent.join(name);
-            if !groups.parts.iter().any(|part| part.path == path) && path.is_dir() {
-                groups.parts.push(Part { path, version: site.version, controllers: vec![controller] });
-            }
-        }
-    }
-    groups
+    let found = sites.search(|found| found == name).into_iter();
+    // Which controllers they were for no longer matters.
+    Groups { parts: found.map(|s| Part { path: s.parent, version: s.version, controllers: Vec::new() }).collect() }
 }
 
-/// Names of groups below the sites that begin with `prefix`.
-pub fn names(sites: &Sites, prefix: &str) -> Vec<String> {
-    let mut out = std::collections::BTreeSet::new();
-    for site in Controller::ALL.into_iter().flat_map(|controller| sites.possible(controller)) {
-        let Ok(entries) = fs::read_dir(&site.parent) else { continue };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        out.extend(names.filter(|name| name.starts_with(prefix)));
-    }
-    out.into_iter().collect()
+/// Names of groups that begin with `prefix`.
+pub fn names(sites: &Sites, prefix: &str) -> std::collections::BTreeSet<String> {
+    let found = sites.search(|found| found.starts_with(prefix)).into_iter();
+    found.filter_map(|site| site.parent.file_name()?.to_str().map(str::to_owned)).collect()
 }
 
 fn failed(what: &str, path: &Path, error: io::Error) -> Error {

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::hierarchy::{Controller, Hierarchy, Version, hierarchies};
 
+/// Bounds of a search: levels below the root, and groups of one hierarchy looked into.
+const SEARCH_DEPTH: usize = 8;
+const SEARCH_GROUPS: usize = 20_000;
+
 /// A group that may get limited children.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
@@ -56,25 +60,30 @@ impl Sites {
         }
     }
 
-    /// Every place where groups for `controller` may have been made: the site and all groups from
-    /// our own up to the root, since an earlier daemon may have stood elsewhere on that path.
-    pub fn possible(&self, controller: Controller) -> Vec<Site> {
-        let mut out: Vec<Site> = self.site(controller).ok().cloned().into_iter().collect();
-        for hierarchy in &self.hierarchies {
-            let serves =
-                hierarchy.version == Version::V2 || hierarchy.controllers.iter().any(|c| c == controller.name());
-            if serves {
-                let above = hierarchy.own.ancestors().take_while(|path| path.starts_with(&hierarchy.mount));
-                out.extend(above.map(|path| Site { version: hierarchy.version, parent: path.to_owned() }));
+    /// Every group of any hierarchy that limits whose name satisfies `wanted`, wherever in the tree:
+    /// an earlier daemon may have stood elsewhere. Does not look into what it found.
+    pub fn search(&self, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
+        let limits = |h: &&Hierarchy| {
+            h.version == Version::V2
+                || h.controllers.iter().any(|name| Controller::ALL.iter().any(|c| c.name() == name))
+        };
+        let mut out = Vec::new();
+        for hierarchy in self.hierarchies.iter().filter(limits) {
+            let mut open = vec![(hierarchy.mount.clone(), 0)];
+            let mut seen = 0;
+            while let Some((path, depth)) = open.pop() {
+                seen += 1;
+                let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+                let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                for group in groups {
+                    if group.file_name().to_str().is_some_and(&wanted) {
+                        out.push(Site { version: hierarchy.version, parent: group.path() });
+                    } else if depth < SEARCH_DEPTH && seen + open.len() < SEARCH_GROUPS {
+                        open.push((group.path(), depth + 1));
+                    }
+                }
             }
         }
-        let mut seen = Vec::new();
-        out.retain(|site| {
-            !seen.contains(&site.parent) && {
-                seen.push(site.parent.clone());
-                true
-            }
-        });
         out
     }
 }
