@@ -3,8 +3,8 @@
 #
 #   tests/agents/install.sh DIRECTORY
 #
-# DIRECTORY gets a node_modules of its own (about 1.2 GB) and lies outside the repository, so that
-# nothing of it can be committed. Running it again is harmless and quick. Needs node 20 or newer and
+# DIRECTORY gets a node_modules of its own (about 1.3 GB) and lies outside the repository or where git
+# ignores it, so that nothing of it can be committed. Running it again is harmless and quick. Needs node 20 or newer and
 # npm; registry and proxy come from npm's own configuration.
 set -eu
 
@@ -18,7 +18,12 @@ directory=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 case "$directory/" in
-    "$repository"/*) echo "choose a directory outside the repository, not $directory" >&2; exit 2 ;;
+    "$repository"/*)
+        git -C "$repository" check-ignore -q "$directory" || {
+            echo "choose a directory outside the repository, or one that git ignores, not $directory" >&2
+            exit 2
+        }
+        ;;
 esac
 
 # The versions that adapters and fixtures were tried with. claude declares Node 22 but is a native

@@ -182,7 +182,7 @@ impl Operation {
         let post =
             |path, id, summary, answer| Line { method: Method::POST, deadline: 120, ..get(path, id, summary, answer) };
         let delete =
-            |path, id, summary| Line { method: Method::DELETE, deadline: 240, ..get(path, id, summary, Empty) };
+            |path, id, summary| Line { method: Method::DELETE, deadline: 330, ..get(path, id, summary, Empty) };
         match self {
             Self::Livez => get("/livez", "livez", "Whether the process answers", Text("text/plain")),
             Self::Readyz => get("/readyz", "readyz", "Whether work can be taken", Text("text/plain")),
@@ -270,15 +270,21 @@ impl Operation {
                     Json(200, of::<Vec<SandboxInfo>>),
                 )
             },
-            Self::GetSandbox => {
-                get("/api/v1/sandboxes/{id}", "getSandbox", "One sandbox with its proof", Json(200, of::<SandboxInfo>))
-            }
+            Self::GetSandbox => Line {
+                deadline: 90,
+                ..get(
+                    "/api/v1/sandboxes/{id}",
+                    "getSandbox",
+                    "One sandbox with its proof",
+                    Json(200, of::<SandboxInfo>),
+                )
+            },
             Self::RemoveSandbox => {
                 delete("/api/v1/sandboxes/{id}", "removeSandbox", "Remove a sandbox and every trace")
             }
             Self::StopSandbox => Line {
                 query: &[GRACE],
-                deadline: 150,
+                deadline: 240,
                 ..post(
                     "/api/v1/sandboxes/{id}/stop",
                     "stopSandbox",

@@ -289,3 +289,45 @@ fn a_terminal_inside_a_real_sandbox() {
     assert_eq!(world.cove(&["sandbox", "stop", "box"]).code, 0);
     assert_eq!(world.cove(&["sandbox", "rm", "box", "--yes"]).code, 0);
 }
+
+#[test]
+fn a_follower_brings_a_daemon_that_died_back_and_the_run_goes_on() {
+    let world = World::new().with_repository();
+    let go = world.path("go");
+    let agent =
+        format!("sh -c 'cat > /dev/null; while ! test -e {}; do sleep 0.1; done; date >> said.txt'", go.display());
+    let begun = run(&world, &agent, &["--detach"]);
+    assert_eq!(begun.code, 0, "{begun:?}");
+    let name = begun.stdout.trim().to_owned();
+    let mut follower = world.command(&["logs", &name, "-f"]).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().any(|line| line.unwrap().contains("attempt 1 begins")));
+    let status: Value = serde_json::from_str(&world.cove(&["status", "--json"]).stdout).unwrap();
+    let pid = i32::try_from(status["pid"].as_u64().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    std::fs::write(go, "").unwrap();
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    let said: Said = follower.wait_with_output().unwrap().into();
+    assert_eq!(said.code, 0, "{said:?} {rest:#?}");
+    assert!(rest.last().is_some_and(|line| line.contains("Run succeeded")), "{rest:#?}");
+}
+
+#[test]
+fn the_managed_policy_counts_whoever_asks() {
+    let world = World::new().with_repository();
+    world.write("policy.json", r#"{ "refuseNoSandbox": true }"#);
+    let policy = world.path("policy.json").display().to_string();
+    let cove = |args: &[&str]| world.cove_with(args, &[("COVE_POLICY_FILE", &policy)]);
+    let args = [&["run"][..], &DIRECT, &["--agent-command", "true", "--detach"]].concat();
+    let refused = cove(&args);
+    assert_eq!(refused.code, 7, "{refused:?}");
+    assert!(refused.stderr.contains("The policy of this machine refuses"), "{refused:?}");
+    let box_of_its_own = ["sandbox", "create", "--engine", "none", "--i-accept-no-sandbox"];
+    assert_eq!(cove(&box_of_its_own).code, 7);
+    world.write("policy.json", r#"{ "maxTime": "1h", "refuseNoSandbox": false }"#);
+    let lowered = cove(&args);
+    assert_eq!(lowered.code, 0, "{lowered:?}");
+    assert!(lowered.stderr.contains("The policy lowers bounds.wallSeconds"), "{lowered:?}");
+    world.write("policy.json", r#"{ "maxTmie": "1h" }"#);
+    assert_eq!(cove(&args).code, 2, "a policy that is not understood lets nothing begin");
+}

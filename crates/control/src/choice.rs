@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use cove_core::capability::acceptable;
 use cove_core::{
     Capabilities, Control, Engine, EngineKind, Error, ErrorKind, Isolation, Limits, Network, Result, SandboxSpec,
 };
+use cove_layers::refuse_lacking;
 
 /// What `auto` tries, in this order. The engine without isolation is never among them.
 const AUTO: [EngineKind; 3] = [EngineKind::Native, EngineKind::Docker, EngineKind::Podman];
@@ -31,8 +31,8 @@ pub(crate) fn choose(
             .next("`cove doctor` shows the engines of this host")
     })?;
     let spec = if kind == EngineKind::Direct { without_isolation(spec, engine.capabilities()) } else { spec.clone() };
-    let lacking = engine.capabilities().lacking(&spec);
-    if lacking.is_empty() { Ok((engine.clone(), spec)) } else { Err(unsupported(kind, &lacking)) }
+    refuse_lacking(kind, engine.capabilities(), &spec)?;
+    Ok((engine.clone(), spec))
 }
 
 fn kind_of(name: &str) -> Result<EngineKind> {
@@ -44,34 +44,15 @@ fn kind_of(name: &str) -> Result<EngineKind> {
 }
 
 fn automatic(engines: &[Arc<dyn Engine>], spec: &SandboxSpec) -> Result<Arc<dyn Engine>> {
-    let mut best: Option<(EngineKind, Vec<(Control, String)>)> = None;
-    for kind in AUTO {
-        let Some(engine) = engines.iter().find(|e| e.kind() == kind) else { continue };
-        let lacking = engine.capabilities().lacking(spec);
-        if lacking.is_empty() {
-            return Ok(engine.clone());
-        }
-        if best.as_ref().is_none_or(|(_, least)| lacking.len() < least.len()) {
-            best = Some((kind, lacking));
-        }
-    }
-    Err(match best {
-        Some((kind, lacking)) => unsupported(kind, &lacking),
-        None => Error::new(ErrorKind::Unavailable, "No engine that isolates is there")
-            .next("`cove doctor` shows what this host lacks"),
-    })
-}
-
-fn unsupported(kind: EngineKind, lacking: &[(Control, String)]) -> Error {
-    let names: Vec<String> = lacking.iter().map(|(control, _)| control.name()).collect();
-    let message = format!("The engine {kind} cannot give {} on this host", names.join(", "));
-    let error =
-        lacking.iter().fold(Error::new(ErrorKind::Unsupported, message), |error, (_, why)| error.with("why", why));
-    if lacking.iter().all(|(control, _)| acceptable(*control)) {
-        error.next(format!("Add --accept-missing {} to go without", names.join(",")))
-    } else {
-        error.next("`cove doctor` shows what this host lacks and how to get it")
-    }
+    let there = || AUTO.into_iter().filter_map(|kind| engines.iter().find(|e| e.kind() == kind));
+    let lacks = |engine: &&Arc<dyn Engine>| engine.capabilities().lacking(spec).len();
+    // The first of those that lack least, which is the first that lacks nothing where there is one.
+    let best = there().min_by_key(lacks).ok_or_else(|| {
+        Error::new(ErrorKind::Unavailable, "No engine that isolates is there")
+            .next("`cove doctor` shows what this host lacks")
+    })?;
+    refuse_lacking(best.kind(), best.capabilities(), spec)?;
+    Ok(best.clone())
 }
 
 /// The specification once a person accepted to go without a sandbox: a process of the host, with the

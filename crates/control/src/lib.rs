@@ -2,7 +2,6 @@
 //! found on one side only.
 
 mod choice;
-mod deadline;
 mod find;
 mod instance;
 mod reconcile;

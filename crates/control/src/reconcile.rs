@@ -1,13 +1,11 @@
 //! Records and engines brought together.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cove_core::{Engine, Result, SandboxId, SandboxInfo, SandboxState, Swept};
 use jiff::Timestamp;
 
-use crate::deadline::{LOOK, REMOVE, within};
 use crate::sandboxes::Inner;
 
 /// How long the record of a sandbox that failed is kept for people to read.
@@ -24,7 +22,7 @@ impl Inner {
     pub(crate) async fn reconcile(&self, keep: &[SandboxId]) -> Result<Vec<Swept>> {
         let mut swept = Vec::new();
         for engine in &self.engines {
-            match self.reconcile_one(engine, keep).await {
+            match self.reconcile_one(&**engine, keep).await {
                 Ok(removed) => swept.extend(removed),
                 Err(error) => {
                     tracing::warn!(engine = %engine.kind(), error = %error.chain().join(": "), "not reconciled");
@@ -35,16 +33,14 @@ impl Inner {
         Ok(swept)
     }
 
-    async fn reconcile_one(&self, engine: &Arc<dyn Engine>, keep: &[SandboxId]) -> Result<Vec<Swept>> {
-        let seen = within(LOOK, &**engine, "list its sandboxes", engine.list()).await?;
+    async fn reconcile_one(&self, engine: &dyn Engine, keep: &[SandboxId]) -> Result<Vec<Swept>> {
+        let seen = engine.list().await?;
         let mut seen: BTreeMap<SandboxId, SandboxInfo> = seen.into_iter().map(|i| (i.id.clone(), i)).collect();
         for record in self.records.sandboxes().await? {
             // One made after the list was taken is not missing: its state is asked for by itself.
             if record.engine == engine.kind() {
                 let now = match seen.remove(&record.id) {
-                    None if record.state == SandboxState::Running => {
-                        within(LOOK, &**engine, "look at the sandbox", engine.inspect(&record.id)).await.ok()
-                    }
+                    None if record.state == SandboxState::Running => engine.inspect(&record.id).await.ok(),
                     now => now,
                 };
                 self.learn(record, now).await?;
@@ -56,7 +52,7 @@ impl Inner {
         };
         let mut known: Vec<SandboxId> = self.records.sandboxes().await?.into_iter().map(|i| i.id).collect();
         known.extend_from_slice(keep);
-        let swept = within(REMOVE, &**engine, "sweep", engine.sweep(&known)).await?;
+        let swept = engine.sweep(&known).await?;
         for remain in &swept {
             tracing::info!(engine = %engine.kind(), kind = remain.kind, name = remain.name, "removed a remain");
         }
@@ -86,7 +82,7 @@ impl Inner {
                 continue;
             }
             let Some(engine) = self.engines.iter().find(|e| e.kind() == record.engine) else { continue };
-            match within(REMOVE, &**engine, "remove the sandbox", engine.remove(&record.id)).await {
+            match engine.remove(&record.id).await {
                 Ok(()) => self.forget(&record.id).await?,
                 Err(error) => tracing::warn!(sandbox = %record.id, %error, "a failed sandbox stays on record"),
             }

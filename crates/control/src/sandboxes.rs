@@ -13,7 +13,6 @@ use tokio::sync::RwLock;
 use tokio_util::task::TaskTracker;
 
 use crate::choice::choose;
-use crate::deadline::{CREATE, EXEC, LOOK, REMOVE, STOP, within};
 use crate::find::find;
 
 /// Sandboxes of one instance that may live at once.
@@ -53,8 +52,10 @@ impl std::fmt::Debug for Sandboxes {
 }
 
 impl Sandboxes {
-    /// Over these records and engines, at most one engine of each kind.
+    /// Over these records and engines, at most one engine of each kind. Each is put behind the
+    /// capability guard, deadlines, error context and tracing.
     pub fn new(records: Arc<dyn Records>, engines: Vec<Arc<dyn Engine>>, instance: InstanceId) -> Self {
+        let engines = engines.into_iter().map(cove_layers::guarded).collect();
         let inner = Inner {
             records,
             engines,
@@ -141,7 +142,7 @@ impl Sandboxes {
     /// `NotFound` without such a sandbox, and those of [`Engine::exec`].
     pub async fn exec(&self, id: &SandboxId, spec: &ExecSpec) -> Result<Exec> {
         let engine = self.inner.engine_of(id).await?;
-        within(EXEC, &*engine, "start the process", engine.exec(id, spec)).await
+        engine.exec(id, spec).await
     }
 
     /// Ends everything inside and records how it ended. Harmless for what is not there.
@@ -150,7 +151,7 @@ impl Sandboxes {
     /// Those of the engine.
     pub async fn stop(&self, id: &SandboxId, grace: Duration) -> Result<()> {
         let Some(engine) = absent(self.inner.engine_of(id).await)? else { return Ok(()) };
-        within(grace + STOP, &*engine, "stop the sandbox", engine.stop(id, grace)).await?;
+        engine.stop(id, grace).await?;
         absent(self.inspect(id).await).map(drop)
     }
 
@@ -161,14 +162,11 @@ impl Sandboxes {
     /// Those of the engine; the record stays then, and may be removed later.
     pub async fn remove(&self, id: &SandboxId) -> Result<()> {
         let Some(engine) = absent(self.inner.engine_of(id).await)? else { return Ok(()) };
-        within(REMOVE, &*engine, "end making the sandbox", async {
-            while self.inner.is_underway(id) {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            Ok(())
-        })
-        .await?;
-        within(REMOVE, &*engine, "remove the sandbox", engine.remove(id)).await?;
+        // Bounded, since making it is.
+        while self.inner.is_underway(id) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        engine.remove(id).await?;
         self.inner.forget(id).await
     }
 
@@ -179,7 +177,7 @@ impl Sandboxes {
     pub async fn inspect(&self, id: &SandboxId) -> Result<SandboxInfo> {
         let record = self.inner.record(id).await?;
         let engine = self.inner.engine(record.engine)?;
-        let seen = match within(LOOK, &*engine, "look at the sandbox", engine.inspect(id)).await {
+        let seen = match engine.inspect(id).await {
             Ok(seen) => Some(seen),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => return Err(e),
@@ -196,7 +194,7 @@ impl Sandboxes {
         let records = self.inner.records.sandboxes().await?;
         let mut seen: BTreeMap<EngineKind, BTreeMap<SandboxId, SandboxInfo>> = BTreeMap::new();
         for engine in &self.inner.engines {
-            match within(LOOK, &**engine, "list its sandboxes", engine.list()).await {
+            match engine.list().await {
                 Ok(list) => drop(seen.insert(engine.kind(), list.into_iter().map(|i| (i.id.clone(), i)).collect())),
                 Err(error) => tracing::warn!(engine = %engine.kind(), %error, "sandboxes shown as last seen"),
             }
@@ -252,7 +250,7 @@ impl Inner {
             created_at: Timestamp::now(),
         };
         self.claim(&record).await?;
-        let made = within(CREATE, engine, "make the sandbox", engine.create(id, &record.spec)).await;
+        let made = engine.create(id, &record.spec).await;
         match made {
             Ok(info) => {
                 record.state = info.state;
@@ -261,11 +259,6 @@ impl Inner {
                 Ok(record)
             }
             Err(error) => {
-                if error.kind() == ErrorKind::Timeout
-                    && let Err(e) = within(REMOVE, engine, "remove the sandbox", engine.remove(id)).await
-                {
-                    tracing::warn!(sandbox = %id, error = %e, "left to the next sweep");
-                }
                 record.state = SandboxState::Failed { reason: error.to_string() };
                 if let Err(e) = self.records.put_sandbox(&record).await {
                     tracing::warn!(sandbox = %id, error = %e, "a failed sandbox could not be recorded as such");

@@ -82,6 +82,9 @@ async fn watch(
         }
     };
     tokio::pin!(deadline);
+    let mut look = tokio::time::interval(Duration::from_secs(2));
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let ours = !how.foreground && !context.variables.contains_key("COVE_SERVER");
     loop {
         tokio::select! {
             // Whoever wants to leave comes first.
@@ -89,6 +92,7 @@ async fn watch(
             number = signals.next() => return Ok(Left::Signal(number)),
             () = &mut deadline => return Ok(Left::Timeout),
             _ = frame.tick(), if shown.screen.is_some() => shown.draw()?,
+            _ = look.tick(), if ours => revive(context, client).await,
             entry = entries.next() => match entry? {
                 Some(entry) => {
                     shown.take(context, &entry)?;
@@ -104,6 +108,19 @@ async fn watch(
                 }
                 None => return Ok(Left::Over(Box::new(client.run(id).await?))),
             },
+        }
+    }
+}
+
+/// Starts the daemon again when it died: then its socket is there and nobody answers. One that was
+/// ended on purpose took its socket away, and stays ended.
+async fn revive(context: &Context, client: &Client) {
+    let refused = client.live().await.is_err_and(|error| error.kind() == cove_core::ErrorKind::Unavailable);
+    if refused && context.paths.socket.exists() {
+        context.printer.say("The daemon has died; it is started again, and the run goes on");
+        // A failure shows as the stream's own soon enough.
+        if let Err(error) = crate::daemon::start(context).await {
+            context.printer.warn(&error.to_string());
         }
     }
 }

@@ -260,14 +260,7 @@ async fn in_sandbox(
     let mut spec = crew.blueprint(Network::Door { socket: door.socket() });
     spec.env.insert("HOME".to_owned(), request.home.to_string_lossy().into_owned());
     spec.mounts = vec![given(workspace, WORKSPACE), given(home, HOME)];
-    if site.isolates() {
-        spec.mounts.extend(choice.mounts.iter().map(|path| Mount {
-            source: path.clone(),
-            target: path.clone(),
-            read_only: true,
-            give: false,
-        }));
-    }
+    spec.mounts.extend(site.shown());
     crew.open(&job.sandbox, "agent", spec).await?;
     let log = site.place.agent_log(&job.attempt);
     let driven = agent::drive(site, crew, &job.sandbox, command, site.agent.parser(), &log, Some(&*door)).await;
@@ -379,6 +372,13 @@ impl Site {
         let own = slug(self.story(at));
         let shared = self.prd.stories.iter().filter(|story| slug(story) == own).count() > 1;
         if own.is_empty() || shared { format!("{own}-{at}").trim_start_matches('-').to_owned() } else { own }
+    }
+
+    /// The host directories that the user shows to sandboxes, read-only: to gates too, as a toolchain
+    /// often lies outside of the system's directories.
+    pub(crate) fn shown(&self) -> Vec<Mount> {
+        let paths = self.spec.agent.mounts.iter().filter(|_| self.isolates());
+        paths.map(|path| Mount { source: path.clone(), target: path.clone(), read_only: true, give: false }).collect()
     }
 
     /// The run's gates and the story's own commands.

@@ -81,6 +81,7 @@ async fn one(
     let network = door.as_ref().map_or(Network::None, |door| Network::Door { socket: door.socket() });
     let mut spec = crew.blueprint(network);
     spec.mounts = vec![given(workspace, WORKSPACE), given(home, HOME)];
+    spec.mounts.extend(site.shown());
     spec.env.insert("HOME".to_owned(), site.seen(home, HOME).to_string_lossy().into_owned());
     spec.env.insert("CI".to_owned(), "true".to_owned());
     crew.open(sandbox, "gate", spec).await?;
