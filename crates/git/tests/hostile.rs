@@ -721,17 +721,17 @@ async fn the_commit_carries_message_identity_and_modes() {
         trailers: vec![("Run-Id".to_owned(), "run_1".to_owned()), ("Agent".to_owned(), "claude".to_owned())],
         author: Some(("Agent".to_owned(), "agent@example.com".to_owned())),
     };
-    let work = lab.git.collect(&workspace, &bare, &base, "refs/cove/work/1", &message).await.unwrap().unwrap();
-    let shown = lab.plain(&bare, ["log", "-1", "--format=%an <%ae>|%cn|%P|%B", "refs/cove/work/1"]);
+    let work = lab.git.collect(&workspace, &bare, &base, "refs/cove/taken/1", &message).await.unwrap().unwrap();
+    let shown = lab.plain(&bare, ["log", "-1", "--format=%an <%ae>|%cn|%P|%B", "refs/cove/taken/1"]);
     assert_eq!(
         shown,
         format!("Agent <agent@example.com>|Agent|{base}|feat(x): do it\n\nBecause.\n\nRun-Id: run_1\nAgent: claude")
     );
-    assert_eq!(lab.plain(&bare, ["rev-parse", "refs/cove/work/1"]), work.commit);
+    assert_eq!(lab.plain(&bare, ["rev-parse", "refs/cove/taken/1"]), work.commit);
     let modes: Vec<_> = work.changes.iter().map(|c| (c.path.as_str(), c.new_mode)).collect();
     assert_eq!(modes, [("run.sh", 0o100_644), ("tool", 0o100_755)]);
     // Taking it again replaces what was kept.
     write(&workspace, "tool", "2");
-    let again = lab.git.collect(&workspace, &bare, &base, "refs/cove/work/1", &message).await.unwrap().unwrap();
-    assert_eq!(lab.plain(&bare, ["rev-parse", "refs/cove/work/1"]), again.commit);
+    let again = lab.git.collect(&workspace, &bare, &base, "refs/cove/taken/1", &message).await.unwrap().unwrap();
+    assert_eq!(lab.plain(&bare, ["rev-parse", "refs/cove/taken/1"]), again.commit);
 }

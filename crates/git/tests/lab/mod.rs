@@ -78,7 +78,7 @@ impl Lab {
 
     pub async fn collect(&self, workspace: &Path, bare: &Path, base: &str) -> Option<CollectedWork> {
         let message = CommitMessage::new("feat: the work").trailer("Run-Id", "run_1");
-        self.git.collect(workspace, bare, base, "refs/cove/work/1", &message).await.unwrap()
+        self.git.collect(workspace, bare, base, "refs/cove/taken/1", &message).await.unwrap()
     }
 }
 
