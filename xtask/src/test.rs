@@ -54,7 +54,9 @@ fn tests(filter: &[String], bed: &testbed::Bed) -> Outcome {
         command.args(["nextest", "run", "--workspace", "--no-fail-fast", "--test-threads", &threads]);
         command.args(["--status-level", "slow", "--final-status-level", "fail", "--failure-output", "immediate"]);
         command.args(filter);
-        return run_with(&mut command, bed);
+        let outcome = run_with(&mut command, bed);
+        skipped(filter, bed);
+        return outcome;
     }
     let mut command = cargo();
     command.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]).args(filter);
@@ -65,4 +67,21 @@ fn tests(filter: &[String], bed: &testbed::Bed) -> Outcome {
 fn run_with(command: &mut Command, bed: &testbed::Bed) -> Outcome {
     command.env("RUST_BACKTRACE", "0").envs(bed.variables.iter().cloned());
     process::run(command)
+}
+
+/// Prints by name what was not run: trials without the control they try, and what tests said they skip.
+fn skipped(filter: &[String], bed: &testbed::Bed) {
+    heading("tests: not run");
+    let mut list = cargo();
+    list.args(["nextest", "list", "--workspace", "--run-ignored", "only", "--message-format", "oneline"]).args(filter);
+    list.envs(bed.variables.iter().cloned());
+    if let Ok(names) = process::output(&mut list) {
+        say(&names);
+    }
+    let report = process::target().join("nextest/default/junit.xml");
+    let text = std::fs::read_to_string(report).unwrap_or_default();
+    let mut lines: Vec<&str> = text.lines().filter(|line| line.starts_with("SKIP")).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    say(&lines.join("\n"));
 }

@@ -96,8 +96,7 @@ fn is_root() -> bool {
 
 /// Where the agent programs are installed: outside the checkout's sources, kept between runs.
 fn agents_directory() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("testbed").join("agents")
+    process::target().join("testbed").join("agents")
 }
 
 fn agents(bed: &mut Bed) {
