@@ -22,6 +22,7 @@
 
 mod accept;
 mod agent;
+mod archive;
 mod attempt;
 mod baseline;
 mod budget;

@@ -61,12 +61,15 @@ impl Owner {
                 Ok(prepared) => prepared.map_err(Trouble::Work)?,
                 Err(halt) => return Ok(Err(halt)),
             };
+            // Before the branch is on record: a crash in between repeats it.
+            let archived = self.archive_progress(&branch).await;
             self.record.base = Some(start.clone());
             self.record.head = Some(start.clone());
             self.record.branch = Some(branch.clone());
             self.record.gates = gates;
             let mut facts = vec![Fact::Prepared { base: start, branch }];
             facts.extend(notes.into_iter().map(|text| Fact::Note { text }));
+            facts.extend(archived);
             self.commit(facts).await.map_err(Trouble::Records)?;
         }
         if self.prepared() {

@@ -2,7 +2,7 @@
 
 use cove_core::agent::AgentEvent;
 use cove_core::run::StoryStatus;
-use cove_core::{AgentOutcome, Phase};
+use cove_core::{AgentOutcome, Fact, Phase};
 use cove_engines::fake::Act;
 
 use crate::world::{World, event, gate, git, outcome, writes};
@@ -146,4 +146,17 @@ async fn what_repeating_cannot_change_ends_the_run_at_once() {
         assert_eq!(told.run.stories[0].attempts, 0, "{what}");
         world.assert_clean().await;
     }
+}
+
+#[tokio::test]
+async fn a_last_line_without_a_newline_counts() {
+    let last = event(&AgentEvent::Final { text: "- Done without an end".to_owned() });
+    let act = Act::exit(0).write("S1.txt", "").say(last.trim_end());
+    let world = World::new(move |_| act.clone());
+    let told = world.run(world.spec(&[("S1", "has S1.txt")])).await;
+    assert_eq!(told.verdicts(), ["S1: accepted"]);
+    let said =
+        |fact: &Fact| matches!(fact, Fact::Agent { event: AgentEvent::Final { text }, .. } if text.ends_with("an end"));
+    assert!(told.entries.iter().any(|entry| said(&entry.fact)));
+    assert!(world.users_progress().contains("- Done without an end\n"), "{}", world.users_progress());
 }
