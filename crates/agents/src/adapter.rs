@@ -26,6 +26,7 @@ pub struct Adapter {
     prepare: Option<Prepare>,
     command: Option<Vec<String>>,
     prices: Arc<PriceTable>,
+    model: Option<String>,
 }
 
 impl Adapter {
@@ -36,7 +37,7 @@ impl Adapter {
     pub fn new(definition: AdapterDefinition) -> Result<Self> {
         definition.validate()?;
         let prices = Arc::new(PriceTable::built_in().with(&definition.prices));
-        Ok(Self { definition, prepare: None, command: None, prices })
+        Ok(Self { definition, prepare: None, command: None, prices, model: None })
     }
 
     pub(crate) fn with_prepare(mut self, prepare: Option<Prepare>) -> Self {
@@ -52,6 +53,13 @@ impl Adapter {
     #[must_use]
     pub fn with_command(mut self, command: Option<Vec<String>>) -> Self {
         self.command = command.filter(|c| !c.is_empty());
+        self
+    }
+
+    /// Names the model that usage is of where the program does not say (codex, opencode).
+    #[must_use]
+    pub fn with_model(mut self, model: Option<String>) -> Self {
+        self.model = model.filter(|m| !m.is_empty());
         self
     }
 
@@ -80,7 +88,8 @@ impl Adapter {
 
     /// A reader with options of its own (tests fix the clock).
     pub fn reader(&self, options: ParserOptions) -> StreamReader {
-        StreamReader::new(self.definition.stream, self.definition.terminal, self.prices.clone(), options)
+        let AdapterDefinition { stream, terminal, .. } = self.definition;
+        StreamReader::new(stream, terminal, self.prices.clone(), self.model.clone(), options)
     }
 
     /// The endpoint variable that is set for an attempt, with its value.

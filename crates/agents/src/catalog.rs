@@ -41,7 +41,7 @@ pub fn adapter(choice: &AgentChoice) -> Result<Adapter> {
         return Err(Error::invalid("Agent \"command\" needs a command")
             .next("Name a program in agent.command, such as [\"./my-agent\", \"--fast\"]"));
     }
-    Ok(adapter.with_command(choice.command.clone()))
+    Ok(adapter.with_command(choice.command.clone()).with_model(choice.model.clone()))
 }
 
 /// [`catalog`] with prices from settings.

@@ -185,6 +185,15 @@ fn usage_is_normalised() {
     let estimate = (180.0 * 0.3 + 100.0 * 2.5 + 120.0 * 0.03) / 1e6;
     assert!((gemini.estimated_cost_usd.unwrap() - estimate).abs() < 1e-12, "{gemini:?}");
     assert_eq!(gemini.reported_cost_usd, None);
+
+    // Codex does not name its model; the one that was asked for counts.
+    let choice = AgentChoice { name: "codex".to_owned(), model: Some("gpt-5.5".to_owned()), ..AgentChoice::default() };
+    let mut reader = cove_agents::adapter(&choice).unwrap().reader(ParserOptions::default());
+    let events = reader.stdout(&stream("codex_done"));
+    let usage =
+        events.iter().find_map(|e| if let AgentEvent::Usage { usage } = e { Some(usage) } else { None }).unwrap();
+    let estimate = (60.0 * 5.0 + 44.0 * 30.0 + 100.0 * 0.5 + 20.0 * 5.0) / 1e6;
+    assert!((usage.estimated_cost_usd.unwrap() - estimate).abs() < 1e-12, "{usage:?}");
 }
 
 #[test]

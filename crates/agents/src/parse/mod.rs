@@ -86,6 +86,7 @@ impl StreamReader {
         format: StreamFormat,
         rule: TerminalRule,
         prices: Arc<PriceTable>,
+        model: Option<String>,
         options: ParserOptions,
     ) -> Self {
         let dialect: Box<dyn Dialect> = match format {
@@ -101,7 +102,7 @@ impl StreamReader {
             stderr: LineReader::default(),
             dialect,
             rule,
-            reading: Reading::new(prices, options.now),
+            reading: Reading::new(prices, model, options.now),
         }
     }
 

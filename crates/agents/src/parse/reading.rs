@@ -45,10 +45,10 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub(crate) fn new(prices: Arc<PriceTable>, now: Option<Timestamp>) -> Self {
+    pub(crate) fn new(prices: Arc<PriceTable>, model: Option<String>, now: Option<Timestamp>) -> Self {
         Self {
             events: Vec::new(),
-            usage: Usage::default(),
+            usage: Usage { model, ..Usage::default() },
             usage_told: Usage::default(),
             prices,
             now,

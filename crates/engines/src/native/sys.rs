@@ -323,7 +323,7 @@ pub fn new_session_keyring() -> io::Result<()> {
 /// A `prctl` without pointer arguments.
 pub fn prctl(option: libc::c_int, two: u64, three: u64) -> io::Result<i32> {
     // SAFETY: callers pass options whose arguments are plain numbers.
-    checked(unsafe { libc::prctl(option, two, three, 0, 0) }.into()).map(|n| n as i32)
+    checked(unsafe { libc::prctl(option, two, three, 0_u64, 0_u64) }.into()).map(|n| n as i32)
 }
 
 /// The process's capability sets: effective, permitted, inheritable.
