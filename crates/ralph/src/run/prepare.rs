@@ -104,6 +104,9 @@ impl Owner {
                 red.join(", ")
             ));
         }
+        if !results.is_empty() && red.len() == results.len() {
+            notes.push("No check passes: until one does, nothing tells whether a story is done".to_owned());
+        }
         if !broken.is_empty() {
             notes.push(format!(
                 "Not to be run before any work, and held against every story: {}. Is the program there in the sandbox?",
