@@ -10,11 +10,13 @@
 mod process;
 mod repository;
 mod server;
+mod story;
 mod world;
 
 pub use process::{Finished, wait_until};
 pub use repository::Repository;
 pub use server::GitServer;
+pub use story::{Small, quoted};
 pub use world::{Account, World};
 
 /// Prints by name what is not run, and why.
