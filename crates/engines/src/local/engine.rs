@@ -72,9 +72,9 @@ impl<K: Kind> LocalEngine<K> {
     }
 
     async fn not_running(&self, id: &SandboxId) -> Result<Error> {
-        let info = self.inspect(id).await?;
+        self.inspect(id).await?;
         Ok(Error::new(ErrorKind::Conflict, format!("Sandbox {id} does not run"))
-            .with("state", serde_json::to_value(&info.state).unwrap_or_default()))
+            .next("cove sandbox show tells why; cove sandbox create makes another"))
     }
 
     /// Runs what may wait for disks and processes where waiting is allowed.

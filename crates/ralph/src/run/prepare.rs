@@ -107,6 +107,9 @@ impl Owner {
             };
             notes.push(format!("Failing before any work: {}; {then}", red.join(", ")));
         }
+        if !results.is_empty() && red.len() == results.len() {
+            notes.push("No check passes: until one does, nothing tells whether a story is done".to_owned());
+        }
         if !broken.is_empty() {
             notes.push(format!(
                 "Not to be run before any work, and held against every story: {}. Is the program there in the sandbox?",
