@@ -33,6 +33,7 @@ pub(crate) mod crew;
 mod events;
 mod feedback;
 mod files;
+mod leftovers;
 mod owner;
 pub(crate) mod place;
 mod prepare;
