@@ -35,11 +35,12 @@ pub fn adapter(choice: &AgentChoice) -> Result<Adapter> {
         None => built_in(&choice.name)?,
     };
     if choice.command.as_ref().is_some_and(|c| c.is_empty() || c[0].is_empty()) {
-        return Err(Error::invalid("The agent's command is empty").next("Name a program in agent.command"));
+        return Err(Error::invalid("The agent's command is empty")
+            .next("Name a program: --agent-command ./my-agent, or agent.command in settings"));
     }
     if choice.definition.is_none() && choice.name == builtin::COMMAND && choice.command.is_none() {
         return Err(Error::invalid("Agent \"command\" needs a command")
-            .next("Name a program in agent.command, such as [\"./my-agent\", \"--fast\"]"));
+            .next("Name a program: --agent-command './my-agent --fast', or agent.command in settings"));
     }
     Ok(adapter.with_command(choice.command.clone()).with_model(choice.model.clone()))
 }

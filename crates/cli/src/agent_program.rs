@@ -30,6 +30,7 @@ pub struct Place {
 /// `Refused` when showing it would show a whole home directory.
 pub fn find(program: &str, path: &str, home: Option<&Path>) -> Result<Option<Place>> {
     let Some(file) = look_up(program, path) else { return Ok(None) };
+    let file = behind_shim(&file, path).unwrap_or(file);
     let Ok(real) = file.canonicalize() else { return Ok(None) };
     if in_system(&file) && in_system(&real) {
         return Ok(None);
@@ -62,6 +63,42 @@ pub fn find(program: &str, path: &str, home: Option<&Path>) -> Result<Option<Pla
         }
     }
     Ok(Some(place))
+}
+
+/// The program that a shim of a version manager (pyenv, rbenv, nodenv, asdf, mise) stands for, as the
+/// manager tells it; `None` for what is no shim. A sandbox has no manager that a shim could ask.
+fn behind_shim(file: &Path, path: &str) -> Option<PathBuf> {
+    let dir = file.parent().filter(|dir| dir.file_name().is_some_and(|name| name == "shims"))?;
+    let name = file.file_name()?;
+    let real = file.canonicalize().ok()?;
+    let manager = match real.file_name()?.to_str()? {
+        "mise" => real,
+        _ => shim_manager(&head::<4096>(&real)?)?,
+    };
+    let asked = std::process::Command::new(manager)
+        .arg("which")
+        .arg(name)
+        .env("PATH", path)
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .output();
+    let told = asked.ok().filter(|output| output.status.success()).and_then(|output| {
+        let text = String::from_utf8(output.stdout).ok()?;
+        Some(PathBuf::from(text.trim())).filter(|found| found.is_absolute() && is_program(found))
+    });
+    // Without an answer, the next one in PATH is better than a shim that cannot work.
+    told.or_else(|| {
+        let others = std::env::split_paths(path).filter(|other| other.is_absolute() && other != dir);
+        others.map(|other| other.join(name)).find(|found| is_program(found))
+    })
+}
+
+/// The manager that a shim starts: `exec "/home/u/.pyenv/libexec/pyenv" exec "$program" "$@"`.
+fn shim_manager(text: &str) -> Option<PathBuf> {
+    text.lines().find_map(|line| {
+        let (manager, _) = line.trim().strip_prefix("exec ")?.split_once(" exec ")?;
+        Some(PathBuf::from(manager.trim_matches('"'))).filter(|file| file.is_absolute() && is_program(file))
+    })
 }
 
 /// The file that a program's name means.
@@ -97,7 +134,19 @@ fn package(real: &Path, home: Option<&Path>) -> PathBuf {
     let Some(dir) = real.parent() else { return real.to_owned() };
     let shared = dir.file_name().is_some_and(|name| name == "bin" || name == ".bin" || name == "versions");
     let too_wide = home.is_some_and(|home| home.starts_with(dir)) || dir.parent().is_none() || dir == Path::new("/tmp");
+    if dir.file_name().is_some_and(|name| name == "bin") && has_library(real, dir) {
+        return prefix(real, home);
+    }
     if shared || too_wide || is_elf(real) { real.to_owned() } else { dir.to_owned() }
+}
+
+/// Whether a program is an interpreter that does not start without the library beside its `bin`.
+fn has_library(real: &Path, dir: &Path) -> bool {
+    let name = real.file_name().unwrap_or_default().to_string_lossy();
+    let library = dir.with_file_name("lib");
+    (name.starts_with("python") && library.join(&*name).is_dir())
+        || (name == "ruby" && library.join("ruby").is_dir())
+        || (name.starts_with("perl") && library.join("perl5").is_dir())
 }
 
 /// The installation that an interpreter belongs to.
@@ -115,17 +164,22 @@ fn is_elf(file: &Path) -> bool {
     std::fs::File::open(file).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
 }
 
+/// The beginning of a file as text.
+fn head<const BOUND: usize>(file: &Path) -> Option<String> {
+    let mut head = [0_u8; BOUND];
+    let count = std::fs::File::open(file).and_then(|mut f| f.read(&mut head)).ok()?;
+    Some(String::from_utf8_lossy(&head[..count]).into_owned())
+}
+
 /// The interpreter in a script's first line.
 fn interpreter(file: &Path, path: &str) -> Option<PathBuf> {
-    let mut head = [0_u8; 256];
-    let count = std::fs::File::open(file).and_then(|mut f| f.read(&mut head)).ok()?;
-    let text = String::from_utf8_lossy(&head[..count]).into_owned();
+    let text = head::<256>(file)?;
     let line = text.strip_prefix("#!")?.lines().next()?.trim().to_owned();
     let mut words = line.split_whitespace();
     let first = words.next()?;
     if Path::new(first).file_name().is_some_and(|name| name == "env") {
         let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-        return look_up(name, path);
+        return look_up(name, path).map(|file| behind_shim(&file, path).unwrap_or(file));
     }
     Some(PathBuf::from(first)).filter(|file| is_program(file))
 }
@@ -174,6 +228,33 @@ mod tests {
         program(&home.join("agent.sh"), "#!/bin/sh\n");
         let direct = find(home.join("agent.sh").to_str().unwrap(), "", Some(&home)).unwrap().unwrap();
         assert_eq!(direct.mounts, [home.join("agent.sh")], "the home itself must not be shown");
+    }
+
+    #[test]
+    fn a_shim_is_followed_to_what_its_manager_names() {
+        let (_dir, home) = home();
+        let root = home.join(".pyenv");
+        let python = root.join("versions/3.11.7/bin/python3.11");
+        program(&python, "\x7fELF");
+        std::fs::create_dir_all(root.join("versions/3.11.7/lib/python3.11")).unwrap();
+        let shim =
+            format!("#!/bin/sh\nset -e\nexec \"{}\" exec \"$program\" \"$@\"\n", root.join("libexec/pyenv").display());
+        program(&root.join("shims/python3"), &shim);
+        program(
+            &root.join("libexec/pyenv"),
+            &format!("#!/bin/sh\n[ \"$1 $2\" = 'which python3' ] && echo {}\n", python.display()),
+        );
+        program(&home.join("agent"), "#!/usr/bin/env python3\n");
+        let path = format!("{}:/usr/bin:/bin", root.join("shims").display());
+        let place = find("python3", &path, Some(&home)).unwrap().unwrap();
+        assert_eq!(place.program, python);
+        assert_eq!(place.mounts, [root.join("versions/3.11.7")], "an interpreter comes with its library");
+        let script = find(home.join("agent").to_str().unwrap(), &path, Some(&home)).unwrap().unwrap();
+        assert_eq!(script.mounts, [root.join("versions/3.11.7"), home.join("agent")]);
+        // A manager that knows nothing: the system's own.
+        program(&root.join("libexec/pyenv"), "#!/bin/sh\nexit 1\n");
+        program(&root.join("shims/sh"), &shim);
+        assert_eq!(find("sh", &path, Some(&home)).unwrap(), None);
     }
 
     #[test]

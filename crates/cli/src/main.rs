@@ -66,8 +66,7 @@ fn refuse_arguments(error: &clap::Error) -> u8 {
         let _ = error.print();
         return 0;
     }
-    let machine = std::env::args().any(|arg| arg == "--json" || arg.starts_with("--json="));
-    if machine {
+    if wants_machine(&std::env::args().collect::<Vec<_>>()) {
         let text = error.render().to_string();
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let what = lines.next().unwrap_or("The arguments are wrong").trim_start_matches("error: ").to_owned();
@@ -80,7 +79,39 @@ fn refuse_arguments(error: &clap::Error) -> u8 {
     2
 }
 
+/// Whether errors shall be problem documents, as far as arguments that are wrong can tell.
+fn wants_machine(args: &[String]) -> bool {
+    let formats = ["json", "ndjson", "yaml"];
+    let mut before = "";
+    args.iter().map(String::as_str).take_while(|arg| *arg != "--").any(|arg| {
+        let value = match before {
+            "-o" | "--output" => Some(arg),
+            _ => arg.strip_prefix("--output=").or_else(|| arg.strip_prefix("-o")),
+        };
+        before = arg;
+        arg == "--json" || arg.starts_with("--json=") || value.is_some_and(|value| formats.contains(&value))
+    })
+}
+
 /// The definition of the command line, for completions.
 pub(crate) fn definition() -> clap::Command {
     Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wants_machine;
+
+    #[test]
+    fn wrong_arguments_are_answered_in_the_format_asked_for() {
+        let asked = |line: &str| wants_machine(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        for line in
+            ["cove x -o json", "cove -ojson x", "cove x --output=yaml", "cove x --output ndjson", "cove --json=a x"]
+        {
+            assert!(asked(line), "{line}");
+        }
+        for line in ["cove x", "cove -o table x", "cove json", "cove sandbox exec s -- x -o json"] {
+            assert!(!asked(line), "{line}");
+        }
+    }
 }

@@ -165,8 +165,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        if !self.context.is_empty() {
-            let pairs: Vec<String> = self.context.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        // What the sentence says already is not said again.
+        let told = |(key, value): &&(&str, String)| !self.message.contains(&format!("{key} {value}"));
+        let pairs: Vec<String> = self.context.iter().filter(told).map(|(k, v)| format!("{k}={v}")).collect();
+        if !pairs.is_empty() {
             write!(f, " ({})", pairs.join(", "))?;
         }
         Ok(())

@@ -132,8 +132,8 @@ pub struct AgentChoice {
     /// Variables of the agent's process.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Host directories shown read-only at the same path (an agent installed outside the system's
-    /// directories).
+    /// Host directories shown read-only at the same path, to the agent and to gates: an agent or a
+    /// toolchain installed outside the system's directories.
     #[serde(default)]
     pub mounts: Vec<PathBuf>,
     /// Definition of an agent of one's own, as in settings.

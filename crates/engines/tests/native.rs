@@ -289,9 +289,15 @@ mod real {
         let dir = tempfile::tempdir()?;
         let instance = InstanceId::new();
         let native = Native::with(setup, dir.path(), &instance)?;
+        let mut spec = native.spec();
+        let state = native.path("state");
+        spec.mounts.push(Mount { source: state, target: "/x".into(), read_only: true, give: false });
+        let error = native.create(&spec).expect_err("the state directory is not shown");
+        assert!(error.contains("own sockets"), "{error}");
+        fs::create_dir(dir.path().join("shown"))?;
         for target in ["/usr/nowhere/to/mount", "/etc/passwd/below"] {
             let mut spec = native.spec();
-            let source = native.path("state");
+            let source = dir.path().join("shown");
             spec.mounts.push(Mount { source, target: target.into(), read_only: true, give: false });
             let error = native.create(&spec).expect_err("there is no place to mount");
             assert!(error.contains("step="), "{error}");

@@ -112,6 +112,13 @@ pub fn header(at: Timestamp) -> String {
     format!("# Ralph Progress Log\nStarted: {}\n---\n", at.strftime("%Y-%m-%d"))
 }
 
+/// A file begun anew: a header, and the patterns that `text` has, as they hold for the code and not for
+/// a branch. Repeated with the same time it changes nothing.
+pub fn begun_anew(text: &str, at: Timestamp) -> String {
+    let (header, patterns) = (header(at), patterns(text));
+    if patterns.is_empty() { header } else { format!("{header}\n## {PATTERNS}\n{patterns}\n") }
+}
+
 /// The text with the entry at its end and its patterns on top. Line endings stay those of the text; an
 /// empty text gets a header.
 pub fn append(text: &str, entry: &ProgressEntry) -> String {
@@ -395,6 +402,18 @@ mod tests {
         }
         assert_eq!(for_prompt("", 1000), "");
         assert_eq!(for_prompt("# Ralph Progress Log\nStarted: x\n---\n", 1000), "");
+    }
+
+    #[test]
+    fn a_file_begun_anew_keeps_the_patterns_only() {
+        let at = at("2026-03-04T00:00:00Z");
+        for text in [String::new(), append("", &entry("US-001")), append("x\r\n", &entry("US-001"))] {
+            let anew = begun_anew(&text, at);
+            assert!(anew.starts_with("# Ralph Progress Log\nStarted: 2026-03-04\n---\n"), "{anew}");
+            assert_eq!(patterns(&anew), patterns(&text));
+            assert!(entries(&anew).is_empty(), "{anew}");
+            assert_eq!(begun_anew(&anew, at), anew);
+        }
     }
 
     #[test]

@@ -91,6 +91,18 @@ pub fn wanted(edits: &[Edit]) -> Vec<String> {
     special.into_iter().chain(plain).map(|edit| edit.path.clone()).collect()
 }
 
+/// Whether a path that no commit has would decide how tests are found or run, or is git's own. Installed
+/// dependencies are what a gate is meant to leave.
+pub(crate) fn is_planted(path: &str) -> bool {
+    let installed =
+        path.split('/').any(|part| matches!(part, "node_modules" | ".venv" | "venv" | ".tox" | "site-packages"));
+    // Generated, as a rule, and never taken where the commit has one.
+    let generated = path == "Makefile" || path.ends_with("/Makefile") || path.ends_with(".mk");
+    let is_cargo = path == ".cargo" || path.ends_with("/.cargo");
+    let decides = is_cargo || place::of(path) == place::Place::TestConfiguration;
+    place::is_git_directory(path) || !installed && !generated && decides
+}
+
 /// Looks at a diff. `before` and `after` hold the contents of the paths named by [`wanted`]; a file
 /// that is not there counts as changed in every respect.
 ///

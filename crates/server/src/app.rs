@@ -147,7 +147,7 @@ struct Named(RunGlance);
 impl Findable for Named {
     const WHAT: &'static str = "run";
     const PREFIX: &'static str = RunId::PREFIX;
-    const LISTED_BY: &'static str = "cove list";
+    const LISTED_BY: &'static str = "cove runs list";
 
     fn id(&self) -> &str {
         self.0.id.as_str()

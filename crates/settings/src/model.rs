@@ -192,7 +192,7 @@ group! {
         args: Vec<String> = Vec::new(),
         /// Variables given to the agent: `NAME` takes the value from Cove's environment, `NAME=VALUE` sets it.
         env: Vec<String> = Vec::new(),
-        /// Host directories shown read-only at the same path, for an agent installed outside the system's directories.
+        /// Host directories shown read-only at the same path to the agent and to checks, for what is installed outside the system's directories.
         mounts: Vec<PathBuf> = Vec::new(),
     }
 }

@@ -63,7 +63,7 @@ pub struct RunArgs {
     /// Variable for the agent: NAME passes it on, NAME=VALUE sets it; repeatable
     #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Agent")]
     pub agent_env: Vec<String>,
-    /// Directory shown to the agent read-only at the same path; repeatable
+    /// Directory shown to the agent and to checks, read-only at the same path; repeatable
     #[arg(long, value_name = "DIR", help_heading = "Agent")]
     pub agent_mount: Vec<PathBuf>,
 

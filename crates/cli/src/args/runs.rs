@@ -101,7 +101,7 @@ pub struct LogsArgs {
     /// The agent's output as it came
     #[arg(long, conflicts_with_all = ["follow", "after"])]
     pub raw: bool,
-    /// Only this attempt (with --raw)
+    /// Of this attempt instead of the newest (with --raw)
     #[arg(long, requires = "raw")]
     pub attempt: Option<String>,
     /// Put the time before each line

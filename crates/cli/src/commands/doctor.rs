@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use cove_core::capability::Finding;
 use cove_core::quantity::format_size;
-use cove_core::{Isolation, Result};
+use cove_core::{Control, Isolation, Result};
 use serde_json::{Value, json};
 
 use super::run_spec::CREDENTIALS;
@@ -25,7 +26,11 @@ pub async fn run(context: &Context) -> Result<u8> {
     checks.push(git().await);
     checks.extend(agents(context));
     checks.push(space(&context.paths.data));
-    let (more, usable) = engines(context).await;
+    let (more, usable, landlock) = engines(context).await;
+    if let Some(check) = checks.iter_mut().find(|check| landlock && check.name == "landlock") {
+        // Where securityfs is not mounted, only a probe knows.
+        *check = Check::ok("landlock", "active");
+    }
     checks.extend(more);
     let items: Vec<Value> = checks.iter().map(Check::row).collect();
     if context.printer.format == Format::Table {
@@ -249,15 +254,21 @@ fn space(data: &Path) -> Check {
     }
 }
 
-/// The daemon and what its engines proved; whether one of them isolates.
-async fn engines(context: &Context) -> (Vec<Check>, bool) {
+/// The daemon and what its engines proved; whether one of them isolates, and whether Landlock works.
+async fn engines(context: &Context) -> (Vec<Check>, bool, bool) {
     let client = match tokio::time::timeout(START, daemon::connect(context)).await {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => {
             let fix = error.next_step().unwrap_or("cove serve shows what happens").to_owned();
-            return (vec![Check::missing("daemon", error.chain().join(": "), fix)], false);
+            return (vec![Check::missing("daemon", error.chain().join(": "), fix)], false, false);
         }
-        Err(_) => return (vec![Check::missing("daemon", "not ready in time", "cove serve shows what happens")], false),
+        Err(_) => {
+            return (
+                vec![Check::missing("daemon", "not ready in time", "cove serve shows what happens")],
+                false,
+                false,
+            );
+        }
     };
     let mut out = Vec::new();
     let status = tokio::time::timeout(BOUND, client.status()).await;
@@ -274,17 +285,35 @@ async fn engines(context: &Context) -> (Vec<Check>, bool) {
         Ok(Ok(reports)) => reports,
         _ => {
             out.push(Check::missing("engines", "the daemon does not tell", "cove daemon restart"));
-            return (out, false);
+            return (out, false, false);
         }
     };
-    let mut usable = false;
+    let (mut usable, mut landlock) = (false, false);
     for report in reports {
         let name = format!("engine {}", report.kind);
         let isolates = report.isolation.iter().any(|level| *level > Isolation::Process);
         if report.available && isolates {
             usable = true;
-            let proven = report.controls.iter().filter(|c| c.finding == cove_core::capability::Finding::Proven).count();
-            out.push(Check::ok(name, format!("{proven} of {} controls proven", report.controls.len())));
+            let is_proven = |c: &&cove_api::ControlReport| c.finding == Finding::Proven;
+            let proven = report.controls.iter().filter(is_proven).count();
+            landlock |= report.controls.iter().filter(is_proven).any(|c| c.control == Control::Landlock);
+            let found = format!("{proven} of {} controls proven", report.controls.len());
+            let limits: Vec<String> = report
+                .controls
+                .iter()
+                .filter(|c| !is_proven(c) && cove_core::capability::acceptable(c.control))
+                .map(|c| c.control.name())
+                .collect();
+            out.push(if limits.is_empty() {
+                Check::ok(name, found)
+            } else {
+                let limits = limits.join(",");
+                Check::warning(
+                    name,
+                    format!("{found}; without {limits}, which runs ask for"),
+                    format!("Go without: --accept-missing {limits}; cove engine test says what would give them"),
+                )
+            });
         } else if report.available {
             out.push(Check::warning(name, "works, without any isolation", "Only with --i-accept-no-sandbox"));
         } else {
@@ -292,5 +321,5 @@ async fn engines(context: &Context) -> (Vec<Check>, bool) {
             out.push(Check::warning(name, why, "cove engine test shows each control"));
         }
     }
-    (out, usable)
+    (out, usable, landlock)
 }

@@ -246,6 +246,14 @@ pub fn report(context: &Context, name: &str, left: &Left, foreground: bool) {
             let reason = record.ending.as_ref().map(|ending| format!(": {}", ending.reason())).unwrap_or_default();
             let phase = record.phase.name().replace('_', " ");
             say(format!("Run {name} {phase}, {passed} of {} stories passed{reason}", record.stories.len()));
+            let red: Vec<&str> =
+                record.baseline.iter().filter(|gate| !gate.status.accepts()).map(|gate| gate.name.as_str()).collect();
+            if passed > 0 && !red.is_empty() {
+                say(format!(
+                    "  failing as before the run, so it proves nothing: {}",
+                    crate::output::clean_line(&red.join(", "))
+                ));
+            }
             if record.head.is_some() && record.head != record.base && !foreground {
                 say(format!("  look at it: cove runs diff {name}\n  take it:    cove runs apply {name}"));
             }

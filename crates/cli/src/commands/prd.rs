@@ -19,7 +19,7 @@ pub fn run(context: &Context, command: PrdCommand) -> Result<u8> {
             let name = project.unwrap_or_else(|| {
                 context.directory.file_name().map_or_else(|| "project".to_owned(), |n| n.to_string_lossy().into_owned())
             });
-            write(&file, &prd::example(&name), force)?;
+            write(&file, &prd::example(&name), force, "cove prd init FILE")?;
             context.printer.say(&format!("Wrote {}; change it, then: cove prd validate", file.display()));
         }
         PrdCommand::Validate { file } => {
@@ -46,7 +46,7 @@ pub fn run(context: &Context, command: PrdCommand) -> Result<u8> {
                 context.printer.write(&converted)?;
             } else {
                 let target = context.absolute(&to);
-                write(&target, &converted, force)?;
+                write(&target, &converted, force, "--to FILE")?;
                 context.printer.say(&format!("Wrote {}; check it: cove prd show", target.display()));
             }
         }
@@ -65,11 +65,11 @@ fn read_text(file: &Path) -> Result<String> {
     })
 }
 
-fn write(file: &Path, text: &str, force: bool) -> Result<()> {
+fn write(file: &Path, text: &str, force: bool, another: &str) -> Result<()> {
     let failed = |e: std::io::Error| {
         if e.kind() == std::io::ErrorKind::AlreadyExists {
             Error::new(ErrorKind::Conflict, format!("{} exists already", file.display()))
-                .next("Choose another name, or add --force to replace it")
+                .next(format!("Choose another name ({another}), or add --force to replace it"))
         } else {
             Error::invalid(format!("{} cannot be written", clean_line(&file.display().to_string()))).because(e)
         }

@@ -30,7 +30,7 @@ pub async fn run(context: &Context, command: RunsCommand) -> Result<u8> {
         }
         RunsCommand::Show { run } => {
             let record = client.run(&run).await?;
-            context.printer.one(&kinds::runs(), &masked(&record), |style| show(&record, style))?;
+            context.printer.one(&kinds::runs(), &masked(&record), |style| show(&record, style, context.printer.utc))?;
         }
         RunsCommand::Stop { run } => {
             return each(context, &run, async |name| {
@@ -127,6 +127,9 @@ async fn end(client: &Client, record: &RunRecord) -> Result<()> {
 async fn diff(context: &Context, client: &Client, run: &str, story: Option<&str>) -> Result<()> {
     let bytes = client.diff(run, story).await?;
     if !context.interactive {
+        if bytes.is_empty() {
+            context.printer.say("Nothing has been changed so far");
+        }
         // A patch for git apply must be kept as it is.
         return context.printer.bytes(&bytes);
     }
@@ -187,7 +190,7 @@ async fn apply(
     Ok(())
 }
 
-fn show(record: &RunRecord, style: &Style) -> String {
+fn show(record: &RunRecord, style: &Style, utc: bool) -> String {
     use crate::output::Paint;
     let mut out = String::new();
     let value = masked(record);
@@ -203,16 +206,13 @@ fn show(record: &RunRecord, style: &Style) -> String {
     let why = record.ending.as_ref().map(cove_core::Ending::reason).or_else(|| record.reason.clone());
     line("reason", clean_line(&why.unwrap_or_default()));
     line("source", clean_line(&record.spec.repository));
-    for (name, path) in [
-        ("base", "base"),
-        ("branch", "branch"),
-        ("head", "head"),
-        ("engine", "engine"),
-        ("agent", "spec.agent.name"),
-        ("begun", "createdAt"),
-    ] {
+    for (name, path) in
+        [("base", "base"), ("branch", "branch"), ("head", "head"), ("engine", "engine"), ("agent", "spec.agent.name")]
+    {
         line(name, clean_line(&text(&value, path)));
     }
+    let zone = if utc { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
+    line("begun", record.created_at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string());
     line("attempts", format!("{} of at most {}", record.iterations, record.spec.bounds.iterations));
     let cost = record.usage.cost_usd().map(|cost| format!(", ${cost:.2}")).unwrap_or_default();
     line("spent", format!("{} tokens{cost}", record.usage.tokens()));
@@ -229,7 +229,11 @@ fn show(record: &RunRecord, style: &Style) -> String {
             StoryStatus::Open => ("open", Paint::Faint),
             StoryStatus::GivenUp => ("given up", Paint::Bad),
         };
-        let attempts = if story.attempts > 0 { format!(" ({} attempts)", story.attempts) } else { String::new() };
+        let attempts = match story.attempts {
+            0 => String::new(),
+            1 => " (1 attempt)".to_owned(),
+            more => format!(" ({more} attempts)"),
+        };
         let title = clean_line(&format!("{} {}{attempts}", story.id, story.title));
         line("story", format!("{} {title}", style.paint(paint, &format!("{mark:<8}"))));
         if let (Some(feedback), true) = (&story.feedback, story.status != StoryStatus::Passed) {

@@ -15,7 +15,12 @@ pub fn print_error(printer: &Printer, error: &Error) {
         return;
     }
     let style = &printer.error_style;
-    line_to_stderr(&format!("{} {}", style.paint(Paint::Bad, "error:"), clean_line(&error.to_string())));
+    let also = error.context().iter().filter(|(key, _)| *key == "also").map(|(_, problem)| problem);
+    let what = if also.clone().next().is_some() { error.message().to_owned() } else { error.to_string() };
+    line_to_stderr(&format!("{} {}", style.paint(Paint::Bad, "error:"), clean_line(&what)));
+    for problem in also {
+        line_to_stderr(&format!("  {} {}", style.paint(Paint::Faint, "also:"), clean_line(problem)));
+    }
     let causes: Vec<String> = error.chain().into_iter().skip(1).map(|cause| clean_line(&cause)).collect();
     if !causes.is_empty() {
         line_to_stderr(&format!("  {} {}", style.paint(Paint::Faint, "why:"), causes.join(": ")));

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use cove_core::engine::{Engine, Exec, ExecSpec, Swept};
 use cove_core::error::{Context, Error, ErrorKind, Result};
 use cove_core::sandbox::{SandboxInfo, SandboxState};
-use cove_core::{Capabilities, EngineKind, InstanceId, SandboxId, SandboxSpec};
+use cove_core::{Capabilities, EngineKind, InstanceId, Isolation, Root, SandboxId, SandboxSpec};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -72,9 +72,9 @@ impl<K: Kind> LocalEngine<K> {
     }
 
     async fn not_running(&self, id: &SandboxId) -> Result<Error> {
-        let info = self.inspect(id).await?;
+        self.inspect(id).await?;
         Ok(Error::new(ErrorKind::Conflict, format!("Sandbox {id} does not run"))
-            .with("state", serde_json::to_value(&info.state).unwrap_or_default()))
+            .next("cove sandbox show tells why; cove sandbox create makes another"))
     }
 
     /// Runs what may wait for disks and processes where waiting is allowed.
@@ -98,7 +98,35 @@ impl<K: Kind> LocalEngine<K> {
                 format!("The engine {} cannot give {}", self.kind(), named.join(", ")),
             ));
         }
+        self.keep_out(spec)?;
         self.shelf.kind.check(spec)
+    }
+
+    /// Nothing that a sandbox sees may hold our sockets: who reaches them as the same user commands the
+    /// daemon and every other sandbox, and a read-only mount does not stop that.
+    fn keep_out(&self, spec: &SandboxSpec) -> Result<()> {
+        if spec.isolation == Isolation::Process {
+            return Ok(());
+        }
+        let sandboxes = self.shelf.sandboxes.as_path();
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        let runtime = runtime.and_then(|dir| fs::canonicalize(Path::new(&dir).join("cove")).ok());
+        let root = match &spec.root {
+            Root::Directory(root) => Some(root),
+            _ => None,
+        };
+        for source in spec.mounts.iter().map(|mount| &mount.source).chain(root) {
+            // What does not exist is refused where it is opened.
+            let Ok(real) = fs::canonicalize(source) else { continue };
+            if shows_sockets(&real, sandboxes, runtime.as_deref()) {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("{} holds Cove's own sockets, which no sandbox may see", source.display()),
+                )
+                .next("Show a directory below it, or move Cove's state with COVE_STATE_DIR"));
+            }
+        }
+        Ok(())
     }
 
     /// Takes the directory and the name; the lock that comes back is the supervisor's to hold.
@@ -107,6 +135,14 @@ impl<K: Kind> LocalEngine<K> {
         let (id, spec) = (id.clone(), spec.clone());
         self.blocking(move |shelf| shelf.claim(&id, spec, options)).await
     }
+}
+
+/// Whether a real path is at, above or in a directory of sockets: those of supervisors and doors in the
+/// state directory, which holds `sandboxes`, and the daemon's there or in `runtime`.
+fn shows_sockets(real: &Path, sandboxes: &Path, runtime: Option<&Path>) -> bool {
+    let state = sandboxes.parent().unwrap_or(sandboxes);
+    let above = [Some(state), runtime].into_iter().flatten().any(|own| own.starts_with(real));
+    above || real.starts_with(sandboxes) || real.starts_with(state.join("doors"))
 }
 
 #[async_trait]
@@ -253,5 +289,30 @@ impl<K: Kind> Engine for LocalEngine<K> {
         });
         swept.extend(more.await?);
         Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_with_our_sockets_are_known() {
+        let (sandboxes, runtime) = (Path::new("/home/a/.local/state/cove/sandboxes"), Path::new("/run/user/7/cove"));
+        for (path, shows) in [
+            ("/", true),
+            ("/home/a/.local", true),
+            ("/home/a/.local/state/cove", true),
+            ("/home/a/.local/state/cove/sandboxes/x", true),
+            ("/home/a/.local/state/cove/doors", true),
+            ("/run/user/7", true),
+            ("/run/user/7/cove", true),
+            ("/home/a/.local/bin", false),
+            ("/home/a/.local/state/cove/runs/x", false),
+            ("/home/a/.local/state/covered", false),
+            ("/run/user/7/other", false),
+        ] {
+            assert_eq!(shows_sockets(Path::new(path), sandboxes, Some(runtime)), shows, "{path}");
+        }
     }
 }

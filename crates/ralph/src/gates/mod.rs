@@ -85,7 +85,7 @@ pub fn resolve(spec: Option<&[GateSpec]>, prd: &Prd, tree: &dyn Tree) -> Result<
     };
     if gates.is_empty() {
         return Err(Error::invalid("No check is configured and none was found in the repository, so nothing could tell whether a story is done")
-            .next("Name one with `--gate 'your test command'`, or under `qualityGates` in the PRD"));
+            .next("Name one with `--gate 'tests=YOUR TEST COMMAND'`, or under `qualityGates` in the PRD"));
     }
     let mut names = std::collections::BTreeSet::new();
     for gate in &mut gates {

@@ -260,6 +260,9 @@ impl<'a> Watch<'a> {
     async fn finish(mut self, exit: ExitStatus) -> Result<Driven> {
         let absent = matches!(exit.code, 126 | 127) && !self.spoke;
         let lost = exit.reason == ExitReason::Lost || (exit.reason == ExitReason::Killed && self.stopped.is_none());
+        // A last line without a newline gives its events too.
+        let events = self.parser.stdout(b"\n");
+        self.take(events);
         let outcome = self.parser.finish(&exit);
         if let AgentOutcome::Done { message } = &outcome
             && !message.is_empty()

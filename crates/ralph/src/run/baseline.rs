@@ -6,8 +6,12 @@ use std::sync::LazyLock;
 use cove_core::ledger::{GateResult, GateStatus};
 use regex::Regex;
 
-/// Turns failures that the base commit has in the same way into `FailedBefore`.
+/// Turns failures that the base commit has in the same way into `FailedBefore`. Nothing is excused
+/// where not one gate passes: nothing would tell done from not done.
 pub(crate) fn judge(results: &mut [GateResult], baseline: &[GateResult]) {
+    if !results.iter().any(|result| result.status == GateStatus::Passed) {
+        return;
+    }
     for result in results {
         let before = baseline.iter().find(|b| b.name == result.name && b.command == result.command);
         if before.is_some_and(|before| same_failure(result, before)) {
@@ -92,9 +96,13 @@ mod tests {
             ("moved lines", failed(1, "error at src/a.rs:10:5"), failed(1, "error at src/a.rs:12:5"), true),
         ];
         for (what, before, now, excused) in rows {
-            let mut results = [now];
-            judge(&mut results, &[before]);
+            let passed = GateResult { name: "lint".to_owned(), status: GateStatus::Passed, ..failed(0, "") };
+            let mut results = [now.clone(), passed];
+            judge(&mut results, std::slice::from_ref(&before));
             assert_eq!(results[0].status == GateStatus::FailedBefore, excused, "{what}");
+            let mut alone = [now];
+            judge(&mut alone, &[before]);
+            assert_ne!(alone[0].status, GateStatus::FailedBefore, "{what}, and nothing passes");
         }
     }
 }

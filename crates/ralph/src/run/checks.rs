@@ -1,5 +1,5 @@
-//! Runs gates on a commit: a clean checkout, and a fresh sandbox for each gate so that nothing that
-//! one gate started lives on beside the next.
+//! Runs gates on a commit: a clean checkout and a fresh sandbox for each gate, so that nothing that
+//! one gate started or changed decides about the next. What a gate built is there for the next one.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,7 +12,7 @@ use cove_core::{
 };
 
 use super::crew::Crew;
-use super::{HOME, Site, WORKSPACE, place};
+use super::{HOME, Site, WORKSPACE, leftovers, place};
 
 /// End of a gate's output in the ledger.
 const TAIL: usize = 16 << 10;
@@ -50,6 +50,9 @@ pub(crate) async fn run(
     let sandboxes = crew.intend(gates.len()).await?;
     let mut results = Vec::with_capacity(gates.len());
     for (nth, (gate, sandbox)) in gates.iter().zip(&sandboxes).enumerate() {
+        if nth > 0 {
+            renew(site, &work, commit, &workspace, &home).await?;
+        }
         let log = logs.join(format!("{:02}-{}.log", nth + 1, crate::prd::slug(&gate.name, 40)));
         let result = one(site, crew, sandbox, gate, &workspace, &home, &log).await;
         crew.close(sandbox).await;
@@ -57,6 +60,28 @@ pub(crate) async fn run(
     }
     let _ = place::clear(work).await;
     Ok(results)
+}
+
+/// A clean checkout and home again for the next gate: what the code under test did to files of the
+/// commit, to git's own or to settings must not decide about another gate. What a gate built or
+/// installed stays.
+async fn renew(site: &Site, work: &Path, commit: &str, workspace: &Path, home: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| Error::internal("The checkout for the next gate could not be made").because(e);
+    let (used, used_home) = (work.join("used"), work.join("used-home"));
+    std::fs::rename(workspace, &used).and_then(|()| std::fs::rename(home, &used_home)).map_err(failed)?;
+    place::make(home)?;
+    site.shared.deps.git.checkout(&site.place.repo(), commit, &site.branch, workspace).await?;
+    let (to, to_home) = (workspace.to_owned(), home.to_owned());
+    let (from, from_home) = (used.clone(), used_home.clone());
+    let moving = tokio::task::spawn_blocking(move || {
+        leftovers::of_workspace(&from, &to).and_then(|()| leftovers::of_home(&from_home, &to_home))
+    });
+    moving
+        .await
+        .map_err(|e| Error::internal("Carrying a gate's output over was cut off").because(e))?
+        .map_err(failed)?;
+    place::clear(used).await?;
+    place::clear(used_home).await
 }
 
 async fn one(

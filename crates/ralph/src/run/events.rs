@@ -35,16 +35,19 @@ impl Events {
         self.waiting.len() >= BATCH
     }
 
-    /// Adds an event; consecutive texts become one, of usages only the last counts, turns are told by
-    /// the usage.
+    /// Adds an event. Consecutive texts become one, each on lines of its own, as parsers give whole lines
+    /// and blocks, never pieces of them. Of usages only the last counts; turns are told by the usage.
     pub(crate) fn push(&mut self, mut event: AgentEvent) {
         match &mut event {
             AgentEvent::Turn => return,
             AgentEvent::Usage { .. } => self.waiting.retain(|old| !matches!(old, AgentEvent::Usage { .. })),
             AgentEvent::Text { text } => {
                 if let Some(AgentEvent::Text { text: last }) = self.waiting.last_mut()
-                    && last.len() + text.len() <= TEXT
+                    && last.len() + text.len() < TEXT
                 {
+                    if !last.ends_with('\n') {
+                        last.push('\n');
+                    }
                     last.push_str(text);
                     return;
                 }
@@ -109,7 +112,13 @@ mod tests {
         let mut events = Events::new(Some(AttemptId::new()));
         events.push(AgentEvent::Text { text: "a".to_owned() });
         events.push(AgentEvent::Text { text: "b".to_owned() });
-        assert_eq!(events.take().len(), 1);
+        events.push(AgentEvent::Text { text: "c\n".to_owned() });
+        events.push(AgentEvent::Text { text: "d".to_owned() });
+        let joined = events.take();
+        assert!(
+            matches!(&joined[..], [Fact::Agent { event: AgentEvent::Text { text }, .. }] if text == "a\nb\nc\nd"),
+            "{joined:?}"
+        );
         for nth in 0..10_000 {
             events.push(AgentEvent::ToolUse { tool: "Bash".to_owned(), summary: nth.to_string() });
         }

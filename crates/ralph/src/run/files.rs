@@ -11,7 +11,7 @@ use cove_core::run::RunRecord;
 use cove_core::{Error, ErrorKind, Fact, Result};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
-use super::Place;
+use super::{Place, archive};
 use crate::prd::{self, Format};
 use crate::progress::{self, ProgressEntry};
 
@@ -78,6 +78,26 @@ impl Files {
         problems.into_iter().map(|error| Fact::Note { text: error.chain().join(": ") }).collect()
     }
 
+    /// Begins the progress anew where the user's file is another branch's, and keeps a copy of it in
+    /// `archive/` beside it. `None` when there is nothing to keep; otherwise where the copy lies.
+    /// Harmless when repeated.
+    pub(super) fn change_branch(&self, former: &str) -> Result<Option<PathBuf>> {
+        let Some(path) = &self.users_progress else { return Ok(None) };
+        let Some(text) = read(path)? else { return Ok(None) };
+        let anew = progress::begun_anew(&text, self.since);
+        if !progress::worth_keeping(&text) || text == anew {
+            return Ok(None);
+        }
+        let kept = archive::keep(path, &text, former, self.since)?;
+        // Ours first: when we are cut off here, the user's file still says that this is to be done.
+        update(&self.progress, |_| Ok(progress::begun_anew(&self.progress_text, self.since)))?;
+        update(path, |now| match now {
+            Some(now) if now == text => Ok(anew.clone()),
+            _ => Err(Error::new(ErrorKind::Conflict, format!("{} is being changed by somebody else", path.display()))),
+        })?;
+        Ok(Some(kept))
+    }
+
     fn enter(&self, passed: &[Passed]) -> Vec<Error> {
         let marked = |text: Option<String>| {
             let text = text.ok_or_else(|| Error::not_found("The file is gone"))?;
@@ -136,7 +156,7 @@ impl Files {
 }
 
 /// The text of a file; `None` when there is none.
-fn read(path: &Path) -> Result<Option<String>> {
+pub(super) fn read(path: &Path) -> Result<Option<String>> {
     let failed = |e: std::io::Error| Error::internal(format!("{} could not be read", path.display())).because(e);
     let length = match std::fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {

@@ -22,6 +22,7 @@
 
 mod accept;
 mod agent;
+mod archive;
 mod attempt;
 mod baseline;
 mod budget;
@@ -32,6 +33,7 @@ pub(crate) mod crew;
 mod events;
 mod feedback;
 mod files;
+mod leftovers;
 mod owner;
 pub(crate) mod place;
 mod prepare;

@@ -61,12 +61,15 @@ impl Owner {
                 Ok(prepared) => prepared.map_err(Trouble::Work)?,
                 Err(halt) => return Ok(Err(halt)),
             };
+            // Before the branch is on record: a crash in between repeats it.
+            let archived = self.archive_progress(&branch).await;
             self.record.base = Some(start.clone());
             self.record.head = Some(start.clone());
             self.record.branch = Some(branch.clone());
             self.record.gates = gates;
             let mut facts = vec![Fact::Prepared { base: start, branch }];
             facts.extend(notes.into_iter().map(|text| Fact::Note { text }));
+            facts.extend(archived);
             self.commit(facts).await.map_err(Trouble::Records)?;
         }
         if self.prepared() {
@@ -99,10 +102,16 @@ impl Owner {
         let (red, broken) = (named(false), named(true));
         let mut notes = Vec::new();
         if !red.is_empty() {
-            notes.push(format!(
-                "Failing before any work: {}; the same failure will not be held against a story",
-                red.join(", ")
-            ));
+            let passing = results.iter().any(|gate| gate.status == GateStatus::Passed);
+            let then = if passing {
+                "the same failure will not be held against a story"
+            } else {
+                "no check passes, so a story has to make one pass"
+            };
+            notes.push(format!("Failing before any work: {}; {then}", red.join(", ")));
+        }
+        if !results.is_empty() && red.len() == results.len() {
+            notes.push("No check passes: until one does, nothing tells whether a story is done".to_owned());
         }
         if !broken.is_empty() {
             notes.push(format!(

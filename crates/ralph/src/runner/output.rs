@@ -72,7 +72,7 @@ impl Runner {
         let accepted = record.head.is_some() && record.head != record.base;
         record.branch.as_deref().filter(|_| accepted).ok_or_else(|| {
             Error::new(ErrorKind::Conflict, format!("The run {} has accepted no work", record.name))
-                .next("See why: `cove logs`")
+                .next(format!("See why: `cove logs {}`", record.name))
         })
     }
 

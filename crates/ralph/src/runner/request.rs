@@ -44,7 +44,10 @@ impl Runner {
     ) -> Result<()> {
         let ended = || Error::new(ErrorKind::Conflict, format!("The run {} is {}", record.name, record.phase));
         if record.phase.is_final() {
-            return Err(ended().next("`cove retry` begins it again"));
+            return Err(match record.ending {
+                Some(Ending::Succeeded) => ended(),
+                _ => ended().next(format!("`cove runs retry {}` begins it again", record.name)),
+            });
         }
         let owner = self.shared.live().get(&record.id).cloned();
         let owner = match owner {
@@ -86,10 +89,11 @@ impl Runner {
         let mut record = self.shared.deps.records.run(id).await?;
         if !record.phase.is_final() {
             return Err(Error::new(ErrorKind::Conflict, format!("The run {} is {}", record.name, record.phase))
-                .next("Stop it first: `cove stop`"));
+                .next(format!("Stop it first: `cove runs stop {}`", record.name)));
         }
         if record.ending == Some(Ending::Succeeded) {
-            return Err(Error::new(ErrorKind::Conflict, format!("The run {} has succeeded", record.name)));
+            return Err(Error::new(ErrorKind::Conflict, format!("The run {} has succeeded", record.name))
+                .next("Nothing is left to do; a new run begins with `cove run`"));
         }
         let before = format!(
             "Begun again after {} iterations and {} tokens: bounds count from here",
@@ -127,7 +131,7 @@ impl Runner {
         };
         if !record.phase.is_final() {
             return Err(Error::new(ErrorKind::Conflict, format!("The run {} is {}", record.name, record.phase))
-                .next("Stop it first: `cove stop`"));
+                .next(format!("Stop it first: `cove runs stop {}`", record.name)));
         }
         self.wait_until_unowned(id).await?;
         let _changing = self.changing.lock().await;

@@ -29,7 +29,7 @@ impl Runner {
         let known = self.shared.deps.records.runs(RUNS).await?;
         if known.iter().filter(|run| !run.phase.is_final()).count() >= UNFINISHED {
             return Err(Error::new(ErrorKind::Exhausted, format!("{UNFINISHED} runs wait or work already"))
-                .next("Stop some: `cove list`, `cove stop`"));
+                .next("Stop some: `cove runs list`, `cove runs stop RUN`"));
         }
         let branch = spec.branch.clone().unwrap_or_else(|| prd.branch());
         let name = name(&spec.name, &branch, &known)?;

@@ -209,6 +209,17 @@ const BUILTIN_DIFF: [&str; 26] = [
 pub(super) fn manifest(edit: &Edit, before: &dyn Tree, after: &dyn Tree, found: &mut Found) {
     let path = shown(&edit.path);
     if edit.kind == EditKind::Added {
+        // A package of the story's own, unless it tells a runner that was there how to run.
+        let tests = parts(&edit.path, after).map(|parts| parts.tests).unwrap_or_default();
+        let steers = |key: &String| {
+            ["tool.pytest", "tool.coverage", "tool.tox", "tool.ruff", "tool.mypy"]
+                .iter()
+                .any(|tool| key.starts_with(tool))
+        };
+        if tests.keys().any(steers) {
+            found.flag(format!("the new `{path}` configures tests"));
+            found.protected.insert(edit.path.clone());
+        }
         return;
     }
     if matches!(edit.kind, EditKind::Deleted | EditKind::TypeChanged) {
@@ -249,7 +260,8 @@ struct Parts {
 
 fn parts(path: &str, tree: &dyn Tree) -> Option<Parts> {
     let text = tree.text(path)?;
-    let json: serde_json::Value = if path.to_ascii_lowercase().ends_with("package.json") {
+    let is_json = path.to_ascii_lowercase().ends_with("package.json");
+    let json: serde_json::Value = if is_json {
         serde_json::from_str(&text).ok()?
     } else {
         serde_json::to_value(toml::from_str::<toml::Table>(&text).ok()?).ok()?
@@ -282,7 +294,11 @@ fn parts(path: &str, tree: &dyn Tree) -> Option<Parts> {
             "files",
             "funding",
         ];
-        let target = if dependencies {
+        // A script may have any of these names, and `[[bin]]` says whether its tests are run.
+        let decides = key.starts_with("scripts.") || key == "bin" && !is_json;
+        let target = if decides {
+            &mut parts.tests
+        } else if dependencies {
             &mut parts.dependencies
         } else if harmless.contains(&last) || harmless.contains(&key.as_str()) {
             return;

@@ -196,3 +196,50 @@ async fn a_gate_that_cannot_be_run_excuses_nobody() {
     assert_eq!(told.verdicts(), ["S1: gatesFailed"]);
     assert!(told.notes().contains("held against every story: tool"), "{}", told.notes());
 }
+
+#[tokio::test]
+async fn another_branch_begins_the_progress_anew_and_keeps_the_old_one() {
+    let world = World::new(|asked| {
+        let words = format!("- Did {}\n\n## Codebase Patterns\n- Tabs, not spaces\n", asked.story);
+        let last = cove_core::AgentEvent::Final { text: words };
+        Act::exit(0).write(format!("{}.txt", asked.story), "").say(crate::world::event(&last))
+    });
+    let spec = |branch: &str, story: &str| {
+        let mut spec = world.spec(&[(story, "")]);
+        spec.branch = Some(branch.to_owned());
+        spec.prd.progress = world.users_progress();
+        spec
+    };
+    let archive = world.dir.path().join("archive");
+    world.run(spec("ralph/one", "S1")).await;
+    let first = world.users_progress();
+    assert!(first.contains(" - S1\n"), "{first}");
+    // The same branch again: nothing is put away.
+    let told = world.run(spec("ralph/one", "S2")).await;
+    assert!(!archive.exists(), "{}", told.notes());
+    let second = world.users_progress();
+    assert!(second.starts_with(&first) && second.contains(" - S2\n"), "{second}");
+
+    // Another branch, where the archive has a folder of that name already.
+    let taken = archive.join("2026-01-02-one");
+    std::fs::create_dir_all(&taken).unwrap();
+    std::fs::write(taken.join("progress.txt"), "somebody's").unwrap();
+    let told = world.run(spec("ralph/two", "S3")).await;
+    assert_eq!(told.run.phase, Phase::Succeeded, "{}", told.reason());
+    assert!(told.notes().contains("The progress of the branch ralph/one is kept as"), "{}", told.notes());
+    assert_eq!(std::fs::read_to_string(taken.join("progress.txt")).unwrap(), "somebody's");
+    assert_eq!(std::fs::read_to_string(archive.join("2026-01-02-one-2/progress.txt")).unwrap(), second);
+    let third = world.users_progress();
+    assert!(third.contains("- Tabs, not spaces\n") && third.contains(" - S3\n"), "{third}");
+    assert!(!third.contains("- S1") && !third.contains("- S2"), "{third}");
+    let prompt = world.prompts.lock().unwrap().pop().unwrap().prompt;
+    assert!(prompt.contains("Tabs, not spaces") && !prompt.contains("Did S1"), "{prompt}");
+
+    // An archive that cannot be made is told, and that is all.
+    std::fs::rename(&archive, world.dir.path().join("moved")).unwrap();
+    std::fs::write(&archive, "a file").unwrap();
+    let told = world.run(spec("ralph/three", "S4")).await;
+    assert_eq!(told.run.phase, Phase::Succeeded, "{}", told.reason());
+    assert!(told.notes().contains("could not be archived"), "{}", told.notes());
+    assert!(world.users_progress().starts_with(&third));
+}

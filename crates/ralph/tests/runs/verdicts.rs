@@ -2,7 +2,7 @@
 
 use cove_core::agent::AgentEvent;
 use cove_core::run::StoryStatus;
-use cove_core::{AgentOutcome, Phase};
+use cove_core::{AgentOutcome, Fact, Phase};
 use cove_engines::fake::Act;
 
 use crate::world::{World, event, gate, git, outcome, writes};
@@ -98,6 +98,34 @@ async fn edited_tests_count_only_where_the_originals_pass_too() {
 }
 
 #[tokio::test]
+async fn what_one_gate_does_to_the_checkout_does_not_decide_about_the_next() {
+    let world = World::new(|_| writes("evil.txt", ""));
+    world.commit("check.txt", "wrong");
+    let mut spec = world.spec(&[("S1", "")]);
+    spec.gates = Some(vec![
+        gate("unit", "puts check.txt right && puts out.txt built"),
+        gate("built", "holds out.txt built"),
+        gate("accept", "lacks evil.txt || holds check.txt right"),
+    ]);
+    spec.bounds.attempts_per_story = 1;
+    let told = world.run(spec).await;
+    let gates = told.run.baseline.iter().map(|gate| gate.status).collect::<Vec<_>>();
+    assert!(gates.iter().all(|status| *status == cove_core::ledger::GateStatus::Passed), "{gates:?}");
+    assert_eq!(told.verdicts(), ["S1: gatesFailed"]);
+}
+
+#[tokio::test]
+async fn where_no_gate_passes_nothing_is_excused() {
+    let world = World::new(|_| writes("src.txt", ""));
+    let mut spec = world.spec(&[("S1", "")]);
+    spec.gates = Some(vec![gate("red", "has missing.txt")]);
+    spec.bounds.attempts_per_story = 1;
+    let told = world.run(spec).await;
+    assert_eq!(told.verdicts(), ["S1: gatesFailed"]);
+    assert!(told.notes().contains("a story has to make one pass"), "{}", told.notes());
+}
+
+#[tokio::test]
 async fn a_failing_agent_is_not_judged_by_its_diff() {
     let world = World::new(|asked| match asked.attempt {
         1 => Act::exit(3).write("S1.txt", "half"),
@@ -146,4 +174,17 @@ async fn what_repeating_cannot_change_ends_the_run_at_once() {
         assert_eq!(told.run.stories[0].attempts, 0, "{what}");
         world.assert_clean().await;
     }
+}
+
+#[tokio::test]
+async fn a_last_line_without_a_newline_counts() {
+    let last = event(&AgentEvent::Final { text: "- Done without an end".to_owned() });
+    let act = Act::exit(0).write("S1.txt", "").say(last.trim_end());
+    let world = World::new(move |_| act.clone());
+    let told = world.run(world.spec(&[("S1", "has S1.txt")])).await;
+    assert_eq!(told.verdicts(), ["S1: accepted"]);
+    let said =
+        |fact: &Fact| matches!(fact, Fact::Agent { event: AgentEvent::Final { text }, .. } if text.ends_with("an end"));
+    assert!(told.entries.iter().any(|entry| said(&entry.fact)));
+    assert!(world.users_progress().contains("- Done without an end\n"), "{}", world.users_progress());
 }

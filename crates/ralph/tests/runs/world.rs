@@ -2,7 +2,7 @@
 //! speaks plain events, and a clock that is moved by hand.
 //!
 //! Gates are commands of a small language, judged on the files of their checkout:
-//! `has FILE`, `lacks FILE`, `holds FILE WORD`, `slow`, `absent`, joined by `&&`.
+//! `has FILE`, `lacks FILE`, `holds FILE WORD`, `puts FILE WORD`, `slow`, `absent`, joined by `&&`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -363,6 +363,7 @@ async fn judge(process: &Process) -> End {
         let good = part.split(" || ").any(|one| match one.split(' ').collect::<Vec<_>>()[..] {
             ["has", file] => process.read(file).is_some(),
             ["lacks", file] => process.read(file).is_none(),
+            ["puts", file, word] => process.write(file, word).is_ok(),
             ["holds", file, word] => process.read(file).is_some_and(|text| text.contains(word)),
             _ => panic!("unknown gate {part}"),
         });

@@ -144,7 +144,7 @@ fn decode<T: serde::de::DeserializeOwned>(text: &str, doing: &dyn Fn() -> String
 }
 
 fn missing(id: &RunId) -> Error {
-    Error::not_found(format!("There is no run {id}")).next("`cove list` shows the runs there are")
+    Error::not_found(format!("There is no run {id}")).next("`cove runs list` shows those there are")
 }
 
 fn name_taken(name: &str) -> Error {
