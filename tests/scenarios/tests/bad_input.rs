@@ -115,6 +115,25 @@ fn odd_file_names_and_submodules_do_not_disturb_a_run() {
 }
 
 #[test]
+fn a_repository_of_a_hundred_thousand_files_is_worked_on() {
+    use std::io::Write as _;
+    let world = World::new(Account::Own);
+    let small = Small::new(&world, 1);
+    // One content under many names, written into the index alone: quick to make, and as many files to
+    // check out as any other.
+    let blob = small.repository.ask(&["rev-parse", "HEAD:README.md"]);
+    let mut index = std::process::Command::new("git");
+    index.current_dir(&small.repository.path).args(["update-index", "--index-info"]);
+    let mut index = index.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let lines: String = (0..100_000).map(|n| format!("100644 {blob}\tmany/{}/{n}.txt\n", n % 500)).collect();
+    index.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(index.wait().unwrap().success());
+    small.repository.git(&["commit", "--quiet", "--message", "many files"]).expect(0);
+    small.run(&world, GOOD, &[]).expect(0);
+    assert_eq!(small.passes(), [true]);
+}
+
+#[test]
 fn image_archives_that_cannot_be_used_are_named() {
     let world = World::new(Account::Own);
     let noise = world.path("noise.tar");

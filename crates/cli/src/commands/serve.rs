@@ -32,6 +32,12 @@ pub async fn run(context: &Context, args: &ServeArgs) -> Result<u8> {
     if let (Some(address), false) = (daemon.address(), args.detached) {
         let place = context.paths.state.join("token");
         context.printer.say(&format!("Serving http://{address}; the token is COVE_TOKEN or in {}", place.display()));
+        if !address.ip().is_loopback() {
+            context.printer.say(
+                "Warning: this address can be reached from other machines, and neither the token nor anything else is \
+                 encrypted on the way; put a proxy with TLS before it, or listen on 127.0.0.1",
+            );
+        }
     }
     daemon.run(args.idle_exit).await?;
     Ok(0)
