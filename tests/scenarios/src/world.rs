@@ -15,7 +15,7 @@ use crate::process::{Finished, finish, wait_until};
 const UNPRIVILEGED: u32 = 54_321;
 
 /// Longest time for one command of a scenario.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(450);
 
 /// Who runs Cove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
