@@ -105,7 +105,7 @@ fn rust(account: Account) {
         shown = copy.path().join("toolchain");
         let script = format!(
             "set -e; mkdir -p '{to}/lib/rustlib' '{to}/bin'; cp '{from}/bin/cargo' '{from}/bin/rustc' '{to}/bin/'; \
-             cp -r '{from}'/lib/*.so '{to}/lib/'; cp -r '{from}'/lib/rustlib/*-linux-gnu '{to}/lib/rustlib/'; chmod -R a+rX '{base}'",
+             cp -r '{from}'/lib/*.so* '{to}/lib/'; cp -r '{from}'/lib/rustlib/*-linux-gnu '{to}/lib/rustlib/'; chmod -R a+rX '{base}'",
             from = toolchain.display(),
             to = shown.display(),
             base = copy.path().display()
