@@ -104,7 +104,7 @@ fn rust(account: Account) {
         copy = tempfile::Builder::new().prefix("cove-toolchain-").tempdir().unwrap();
         shown = copy.path().join("toolchain");
         let script = format!(
-            "set -e; mkdir -p '{to}/lib/rustlib' '{to}/bin'; cp '{from}/bin/cargo' '{from}/bin/rustc' '{to}/bin/'; \
+            "set -e; mkdir -p '{to}/lib/rustlib' '{to}/bin'; cp '{from}/bin/cargo' '{from}/bin/rustc' '{from}/bin/rustdoc' '{to}/bin/'; \
              cp -r '{from}'/lib/*.so* '{to}/lib/'; cp -r '{from}'/lib/rustlib/*-linux-gnu '{to}/lib/rustlib/'; chmod -R a+rX '{base}'",
             from = toolchain.display(),
             to = shown.display(),
