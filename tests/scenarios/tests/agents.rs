@@ -152,3 +152,9 @@ fn a_refused_key_ends_the_run() {
     let flags = ["--attempt-timeout", "60s"];
     ends("a_refused_key_ends_the_run", "codex", "unauthorized", &flags, 1, "sign");
 }
+
+#[test]
+fn a_program_that_tries_again_for_ever_is_ended() {
+    let flags = ["--attempt-timeout", "10s"];
+    ends("a_program_that_tries_again_for_ever_is_ended", "claude", "server-error", &flags, 10, "stopped");
+}
