@@ -23,9 +23,18 @@ impl World {
         command
     }
 
-    fn cove(&self, arguments: &[&str]) -> Result<()> {
-        let status = self.command(arguments).status().context(ErrorKind::Unavailable, "cove cannot be started")?;
-        if status.success() { Ok(()) } else { Err(Error::internal(format!("cove {arguments:?} ended with {status}"))) }
+    /// Stdout of a command that has to succeed.
+    fn cove(&self, arguments: &[&str]) -> Result<String> {
+        let output = self
+            .command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .output()
+            .context(ErrorKind::Unavailable, "cove cannot be started")?;
+        if !output.status.success() {
+            return Err(Error::internal(format!("cove {arguments:?} ended with {}", output.status)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Sum over this world's processes; all of them, or the daemon alone.
@@ -74,15 +83,17 @@ pub fn run() -> Result<()> {
     let mut daemon = wait(daemon.context(ErrorKind::Unavailable, "The daemon cannot be started")?, &world)?;
     let (idle, none) = world.kibibytes(daemon.id());
     println!("{:<44} {:>10.2} MiB", "daemon, idle", idle as f64 / 1024.0);
-    let outcome = (0..SANDBOXES).try_for_each(|_| world.cove(&["sandbox", "create"]));
+    let made: Result<Vec<String>> = (0..SANDBOXES).map(|_| world.cove(&["sandbox", "create", "-q"])).collect();
     let (with, all) = world.kibibytes(daemon.id());
-    if outcome.is_ok() {
+    if let Ok(made) = &made {
         let each = all.saturating_sub(none) as f64 / SANDBOXES as f64 / 1024.0;
         println!("{:<44} {each:>10.2} MiB", format!("each of {SANDBOXES} idle sandboxes"));
         println!("{:<44} {:>10.2} MiB", "daemon with them", with as f64 / 1024.0);
+        for sandbox in made {
+            world.cove(&["sandbox", "rm", "--yes", sandbox])?;
+        }
     }
-    let _ = world.cove(&["sandbox", "rm", "--all", "--yes"]);
     let _ = daemon.kill();
     let _ = daemon.wait();
-    outcome
+    made.map(drop)
 }
