@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask TASK`, or `./x TASK` on a fresh machine.
 
 mod bench;
+mod crash;
 mod process;
 mod test;
 mod testbed;
@@ -15,6 +16,7 @@ cargo xtask TASK
   tidy             formatting, lints, dependency table, file sizes, banned words, documents
   testbed          installs the servers and agent programs that tests run against
   bench [PART…]    figures, as ratios measured in one run
+  crash            kills at every boundary three times, 100 random kills, every call failing
   ci               what CI runs (the same as test)
 ";
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         "test" | "ci" => test::run(rest),
         "tidy" => tidy::run(),
         "testbed" => testbed::run(rest),
+        "crash" => crash::run_suite(rest),
         "bench" => bench::run_parts(rest),
         "help" | "--help" | "-h" => {
             process::say(HELP);

@@ -14,6 +14,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("runc", "runc"),
     ("strace", "strace"),
+    ("faketime", "faketime"),
     ("python3", "python3"),
     ("node", "nodejs"),
     ("setpriv", "util-linux"),

@@ -95,8 +95,8 @@ impl Shared {
 }
 
 impl Doors {
-    /// Doors whose sockets lie in `directory`, which is made (owner-only) when absent. It must be
-    /// short: a socket's path has at most 107 bytes, of which a name takes 22.
+    /// Doors whose sockets lie in `directory`, which is made (owner-only) when absent; sockets there that
+    /// nobody serves any more are removed. It must be short: a socket's path has at most 107 bytes, of which a name takes 22.
     ///
     /// # Errors
     /// `Invalid` for a name among the overrides that is none, or a directory path that is too long.
@@ -111,6 +111,7 @@ impl Doors {
             .mode(0o700)
             .create(&directory)
             .context(ErrorKind::Internal, format!("Could not make {}", directory.display()))?;
+        clear(&directory);
         let mut overrides = BTreeMap::new();
         for (name, target) in &options.resolve_overrides {
             match Host::parse(name) {
@@ -137,6 +138,24 @@ impl Door for Doors {
         let (listener, path) = bind(&self.directory)?;
         let task = tokio::spawn(accept(listener, shared.clone()));
         Ok(Box::new(OpenDoor { path, shared, task: Mutex::new(Some(task)) }))
+    }
+}
+
+/// Removes what a daemon that was killed left.
+fn clear(directory: &Path) {
+    for path in std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let door = name.starts_with("door-") && name.ends_with(".sock");
+        let refused = || {
+            std::os::unix::net::UnixStream::connect(&path)
+                .is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+        };
+        if door
+            && refused()
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!(socket = %path.display(), %error, "a door of before is left");
+        }
     }
 }
 
@@ -219,5 +238,23 @@ impl DoorHandle for OpenDoor {
 impl Drop for OpenDoor {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doors_of_a_killed_daemon_are_cleared_and_living_ones_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let dead = std::os::unix::net::UnixListener::bind(dir.path().join("door-dead.sock")).unwrap();
+        drop(dead);
+        let _living = std::os::unix::net::UnixListener::bind(dir.path().join("door-living.sock")).unwrap();
+        std::fs::write(dir.path().join("other"), "").unwrap();
+        Doors::new(dir.path(), Options::default()).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["door-living.sock", "other"]);
     }
 }

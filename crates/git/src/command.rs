@@ -237,6 +237,10 @@ impl Call {
             return Err(Error::new(ErrorKind::Exhausted, format!("git {what} said more than {} bytes", self.bound)));
         }
         let stderr = redact(&String::from_utf8_lossy(&err), &self.secrets);
+        if let (Some(signal), false) = (std::os::unix::process::ExitStatusExt::signal(&status), truncated) {
+            // It says nothing about what was asked: neither yes nor no.
+            return Err(Error::new(ErrorKind::Interrupted, format!("git {what} was ended by signal {signal}")));
+        }
         Ok(Outcome { code: status.code().unwrap_or(-1), stdout, stderr, truncated })
     }
 
@@ -307,11 +311,22 @@ fn limit(pid: Option<Pid>, memory: Option<u64>) {
 #[cfg(not(target_os = "linux"))]
 fn limit(_: Option<Pid>, _: Option<u64>) {}
 
+/// What git says when one of its own programs was ended, or the host could not serve it.
+const HOST: [(&str, ErrorKind); 4] = [
+    ("died of signal", ErrorKind::Interrupted),
+    ("no space left on device", ErrorKind::Exhausted),
+    ("disk quota exceeded", ErrorKind::Exhausted),
+    ("too many open files", ErrorKind::Exhausted),
+];
+
 impl Outcome {
-    /// An error of this call, with the end of git's words.
+    /// An error of this call, with the end of git's words. Where they tell of a failure of the host, it
+    /// is of that kind.
     pub(crate) fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
         let said = self.stderr.trim();
-        let error = Error::new(kind, message).with("exit", self.code);
+        let lower = said.to_lowercase();
+        let host = HOST.iter().find(|(words, _)| lower.contains(words));
+        let error = Error::new(host.map_or(kind, |(_, kind)| *kind), message).with("exit", self.code);
         if said.is_empty() { error } else { error.because(said.to_owned()) }
     }
 }
@@ -427,6 +442,21 @@ mod tests {
         call.abort();
         let pids = [pid("inner").unwrap(), pid("outer").unwrap()];
         wait("it ends", &|| pids.iter().all(|pid| dead(*pid))).await;
+    }
+
+    #[tokio::test]
+    async fn an_end_by_a_signal_is_no_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = crate::Git::new().unwrap();
+        for (what, kind) in [
+            ("!kill -9 $PPID; sleep 1000", ErrorKind::Interrupted),
+            ("!echo 'error: index-pack died of signal 9' >&2; false", ErrorKind::Interrupted),
+            ("!echo 'fatal: write error: No space left on device' >&2; false", ErrorKind::Exhausted),
+            ("!false", ErrorKind::Internal),
+        ] {
+            let call = git.call(dir.path(), ["x"]).config("alias.x", what).deadline(Duration::from_secs(60));
+            assert_eq!(call.ok().await.unwrap_err().kind(), kind, "{what}");
+        }
     }
 
     #[tokio::test]

@@ -208,6 +208,10 @@ fn failure(source: &Source, outcome: &Outcome) -> Error {
     let any = |words: &[&str]| words.iter().any(|w| said.contains(w));
     let shown = source.shown();
     if let Source::Local(_) = source {
+        // One of the programs on this host was ended: the repository is not to blame.
+        if any(&["early eof", "hung up unexpectedly", "died of signal"]) {
+            return outcome.error(ErrorKind::Interrupted, format!("Copying {shown} was cut off"));
+        }
         return outcome
             .error(ErrorKind::Invalid, format!("{shown} could not be copied"))
             .next(format!("Check it: git -C {shown} fsck"));

@@ -132,8 +132,14 @@ pub enum Waited {
 /// Takes one ended child, if any.
 pub fn wait_any() -> Waited {
     let mut status = 0;
-    // SAFETY: `status` is a live local.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    let pid = loop {
+        // SAFETY: `status` is a live local.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        // A child that ended and is taken for none would never be heard of again.
+        if pid >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            break pid;
+        }
+    };
     match pid {
         0 => Waited::Living,
         pid if pid > 0 => {

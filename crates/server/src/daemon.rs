@@ -75,7 +75,9 @@ impl Daemon {
         if options.data_dir != options.state_dir {
             locks.push(Lock::take(&options.data_dir)?);
         }
-        let records = Arc::new(Store::open(&options.data_dir.join("cove.db"))?);
+        let database = options.data_dir.join("cove.db");
+        place::not_cut(&database, &options.data_dir.join("instance"))?;
+        let records = Arc::new(Store::open(&database)?);
         let foundation =
             Foundation { instance: instance(&options.data_dir)?, records: records.clone(), options: options.clone() };
         let engines = wiring.engines(&foundation).await?;

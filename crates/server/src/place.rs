@@ -39,6 +39,17 @@ pub(crate) fn private_directory(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a database that was cut to nothing: the identity beside it, which is made after it, says
+/// that there were records. One that is absent was moved away on purpose.
+pub(crate) fn not_cut(database: &Path, identity: &Path) -> Result<()> {
+    let length = fs::metadata(database).ok().map(|found| found.len());
+    if length == Some(0) && identity.exists() {
+        return Err(Error::internal(format!("The database {} is empty, and it was not", database.display()))
+            .next("Restore it from a backup, or move the file away to start with empty records"));
+    }
+    Ok(())
+}
+
 /// Listens at `path`. A socket that nobody serves any more is replaced.
 ///
 /// # Errors

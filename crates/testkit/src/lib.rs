@@ -2,6 +2,7 @@
 
 pub mod conformance;
 mod engine;
+pub mod remains;
 
 use std::time::{Duration, Instant};
 

@@ -13,7 +13,7 @@ mod server;
 mod story;
 mod world;
 
-pub use process::{Finished, wait_until};
+pub use process::{Finished, finish, wait_until};
 pub use repository::Repository;
 pub use server::GitServer;
 pub use story::{Small, quoted};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cove_testkit::remains::Territory;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
@@ -81,6 +82,16 @@ impl World {
     /// A path in the world's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The `cove` binary.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Where this world's Cove leaves its marks on the host.
+    pub fn territory(&self) -> Territory {
+        Territory::new(self.dir.path(), &self.path("data"), &self.path("state"))
     }
 
     /// User id that Cove runs as.

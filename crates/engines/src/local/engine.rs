@@ -227,9 +227,17 @@ impl<K: Kind> Engine for LocalEngine<K> {
     async fn remove(&self, id: &SandboxId) -> Result<()> {
         let dir = self.shelf.directory(id);
         let begun = Instant::now();
-        // Nobody listens when the supervisor is gone or still building. One that does not answer is
-        // ended in `bury`.
-        while let Ok(None) = link::call(&dir.0, &Request::Quit, ENDING).await {
+        // Nobody listens when the supervisor is gone or still building.
+        loop {
+            match link::call(&dir.0, &Request::Quit, ENDING).await {
+                Ok(Some(_)) => break,
+                Ok(None) => {}
+                Err(_) => {
+                    // One that cannot be asked is ended; its sandbox goes with it.
+                    dir.supervisor().into_iter().for_each(kill);
+                    break;
+                }
+            }
             let looked = dir.clone();
             let held = self.blocking(move |_| Ok(matches!(looked.lock(), Ok(None)))).await?;
             if !held || begun.elapsed() > LEAVING {

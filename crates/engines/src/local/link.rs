@@ -19,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Connects and makes the request. `None` when no supervisor listens.
 pub async fn request(dir: &Path, request: &Request) -> Result<Option<UnixStream>> {
-    let Ok(handle) = File::open(dir) else { return Ok(None) };
+    let handle = match File::open(dir) {
+        Ok(handle) => handle,
+        Err(error) if error.kind() == NotFound => return Ok(None),
+        Err(error) => return Err(error).context(ErrorKind::Internal, format!("{} cannot be opened", dir.display())),
+    };
     // By descriptor: a socket's path may have 107 bytes at most, a state directory more.
     let path = format!("/proc/self/fd/{}/{}", handle.as_raw_fd(), Directory::SOCKET);
     let bytes = serde_json::to_vec(request).context(ErrorKind::Internal, "The request cannot be written")?;

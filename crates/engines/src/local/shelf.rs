@@ -142,12 +142,13 @@ impl<K: Kind> Shelf<K> {
         Ok(info)
     }
 
-    /// What can be said of a sandbox whose `info.json` is damaged: it is to be removed.
+    /// What can be said of a sandbox whose `info.json` is damaged: it is to be removed. One that cannot
+    /// be read now, for want of descriptors, says nothing: neither that it is there nor that it is not.
     fn without_info(&self, dir: &Directory, error: Error) -> Result<SandboxInfo> {
-        if error.kind() == ErrorKind::NotFound {
+        if error.kind() == ErrorKind::NotFound || !is_damage(&error) {
             return Err(error);
         }
-        let plan = dir.read_plan().map_err(|_| Error::not_found("Nothing is known"))?;
+        let plan = dir.read_plan().map_err(|e| if is_damage(&e) { Error::not_found("Nothing is known") } else { e })?;
         Ok(SandboxInfo {
             id: plan.id,
             name: plan.name,
@@ -206,6 +207,12 @@ impl<K: Kind> Shelf<K> {
         drop(lock);
         Ok(())
     }
+}
+
+/// Whether a document was read and is none.
+fn is_damage(error: &Error) -> bool {
+    use std::error::Error as _;
+    error.source().is_some_and(|source| source.downcast_ref::<serde_json::Error>().is_some())
 }
 
 fn absent(error: Error, id: &SandboxId) -> Error {

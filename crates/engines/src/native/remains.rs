@@ -19,13 +19,13 @@ pub struct Groups;
 impl Remains for Groups {
     fn find(&self, instance: &InstanceId) -> Result<Vec<SandboxId>> {
         let prefix = group_prefix(instance);
-        let names = cgroup::names(&Sites::discover(), &prefix);
+        let names = cgroup::names(&Sites::discover(), &prefix)?;
         Ok(names.iter().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect())
     }
 
     fn clear(&self, place: &Place) -> Result<Vec<Swept>> {
         let name = group_name(&place.instance, &place.id);
-        let mut groups = cgroup::find(&Sites::discover(), &name);
+        let mut groups = cgroup::find(&Sites::discover(), &name)?;
         let swept = groups.paths().map(|path| Swept { kind: "cgroup".to_owned(), name: path.display().to_string() });
         let swept: Vec<Swept> = swept.collect();
         if !groups.kill(PATIENCE) {

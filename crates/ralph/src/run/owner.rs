@@ -17,6 +17,9 @@ use crate::prd::Prd;
 use crate::runner::Shared;
 use crate::tamper::ControlFiles;
 
+/// Longest pause before the records are tried again.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
 /// A word to the owner; answered once it is on record.
 pub(crate) enum Command {
     /// Stop or pause.
@@ -87,12 +90,69 @@ impl Owner {
         })
     }
 
-    /// Brings the run to its end, or to where a shutdown leaves it.
+    /// Brings the run to its end, or to where a shutdown leaves it. A failure of the records (a full disk)
+    /// is waited out: the run goes on from what is on record, as after a restart.
     pub(crate) async fn live(mut self) {
-        if let Err(error) = self.phases().await {
+        let mut pause = self.shared.pace.first_backoff;
+        loop {
+            let before = self.record.version;
+            let Err(error) = self.phases().await else { return };
             let error = error.chain().join(": ");
-            tracing::error!(run = %self.record.id, %error, "the run's owner gave up; the run goes on at the next start");
+            tracing::error!(run = %self.record.id, %error, "a step could not be taken; trying again later");
             self.remove_sandboxes().await;
+            if self.record.version > before {
+                pause = self.shared.pace.first_backoff;
+            }
+            if self.waited(pause).await == Err(Halt::Shutdown) {
+                return;
+            }
+            pause = pause.saturating_mul(2).min(LONGEST_BACKOFF);
+            self = match self.again().await {
+                Ok(Some(owner)) => owner,
+                Ok(None) => return,
+                Err((owner, error)) => {
+                    tracing::warn!(run = %owner.record.id, %error, "the run cannot be read yet");
+                    *owner
+                }
+            };
+        }
+    }
+
+    /// Waits; people are told that the run cannot obey now.
+    async fn waited(&mut self, pause: Duration) -> Result<(), Halt> {
+        let refused = || {
+            Error::new(ErrorKind::Unavailable, "The run's records cannot be written now")
+                .next("Look at the disk of the data directory; cove daemon status shows where it is")
+        };
+        let end = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shared.stopping.cancelled() => return Err(Halt::Shutdown),
+                Some(command) = self.commands.recv() => match command {
+                    Command::Request(_, answer) => drop(answer.send(Err(refused()))),
+                    Command::Resume(answer) => drop(answer.send(Err(refused()))),
+                },
+                () = tokio::time::sleep_until(end) => return Ok(()),
+            }
+        }
+    }
+
+    /// The same run from what is on record; `None` when it is over or gone.
+    async fn again(self) -> Result<Option<Self>, (Box<Self>, Error)> {
+        let record = match self.shared.deps.records.run(&self.record.id).await {
+            Ok(record) if record.phase.is_final() => return Ok(None),
+            Ok(record) => record,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err((Box::new(self), error)),
+        };
+        // What was read once is read again: the request was taken in with it.
+        match Self::new(Arc::clone(&self.shared), record, self.commands) {
+            Ok(owner) => Ok(Some(owner)),
+            Err(error) => {
+                tracing::error!(%error, "the run cannot be continued now; it goes on at the next start");
+                Ok(None)
+            }
         }
     }
 

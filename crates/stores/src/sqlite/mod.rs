@@ -2,21 +2,26 @@
 //!
 //! Writing goes through one thread and one connection, so that transactions never wait for each
 //! other inside a process; reading has a thread of its own and sees every acknowledged commit.
-//! Journal mode is WAL and `synchronous` is `FULL`: what was acknowledged survives a power loss.
+//! Journal mode is WAL and `synchronous` is `FULL`: what was acknowledged survives a power loss. After
+//! an fsync that failed, nothing more is written until the store is opened again.
 
+mod checkpoint;
 mod failure;
 mod glance;
+mod header;
 mod requests;
 mod rows;
 mod schema;
 mod worker;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use cove_core::{Entry, NewEntry, Records, Result, RunId, RunRecord, SandboxId, SandboxInfo};
 use rusqlite::Connection;
 
+use checkpoint::Keeping;
 pub use glance::RunGlance;
 pub use requests::Claim;
 use worker::Worker;
@@ -28,6 +33,7 @@ pub struct Store {
     /// Absent in memory, where a second connection would see another database.
     reader: Option<Worker>,
     path: Option<PathBuf>,
+    keeping: Arc<Keeping>,
 }
 
 impl Store {
@@ -44,6 +50,7 @@ impl Store {
             writer: Worker::start("records-writer", writer, Some(path))?,
             reader: Some(Worker::start("records-reader", reader, Some(path))?),
             path: Some(path.to_owned()),
+            keeping: Arc::new(Keeping::of(path)),
         })
     }
 
@@ -53,7 +60,12 @@ impl Store {
     /// `Internal` when SQLite cannot make one.
     pub fn memory() -> Result<Self> {
         let writer = schema::memory()?;
-        Ok(Self { writer: Worker::start("records-memory", writer, None)?, reader: None, path: None })
+        Ok(Self {
+            writer: Worker::start("records-memory", writer, None)?,
+            reader: None,
+            path: None,
+            keeping: Arc::default(),
+        })
     }
 
     /// The file, or `None` in memory.
@@ -65,7 +77,8 @@ impl Store {
         &self,
         job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.writer.run(job).await
+        let keeping = Arc::clone(&self.keeping);
+        self.writer.run(move |db| keeping.watch(db, job)).await
     }
 
     async fn read<T: Send + 'static>(

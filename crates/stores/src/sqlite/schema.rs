@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cove_core::error::Context;
@@ -10,18 +10,19 @@ use cove_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::failure::failed;
+use super::header;
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Marks the file as ours (`COVE`), <https://sqlite.org/pragma.html#pragma_application_id>.
-const APPLICATION: i64 = 0x434f_5645;
+pub(super) const APPLICATION: i64 = 0x434f_5645;
 
 /// Files up to this size are checked whole when opened.
 const CHECKED_WHOLE: u64 = 64 << 20;
 
 /// Step N brings schema version N to N + 1. Never edited once released; new steps go to the end.
-const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &["
 CREATE TABLE runs (
     id         TEXT PRIMARY KEY,
     name       TEXT NOT NULL,
@@ -53,8 +54,16 @@ CREATE TABLE requests (
 ) STRICT;
 "];
 
-/// Opens or makes the file and migrates it.
+/// The write-ahead log of a database.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+/// Opens or makes the file and migrates it. One that is not ours, or of a newer version, stays as it is.
 pub(super) fn open(path: &Path) -> Result<Connection> {
+    header::look(path)?;
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -91,6 +100,8 @@ fn settings(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(BUSY)?;
     db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "FULL")?;
+    // See `checkpoint`.
+    db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "trusted_schema", false)?;
     db.set_prepared_statement_cache_capacity(32);
@@ -120,15 +131,11 @@ fn migrate(db: &mut Connection, name: &str) -> Result<()> {
     };
     let (version, application) = (number("user_version")?, number("application_id")?);
     if application != APPLICATION && (application != 0 || version != 0 || number("schema_version")? != 0) {
-        return Err(Error::new(ErrorKind::Conflict, format!("The database {name} belongs to another program"))
-            .next("Choose another data directory"));
+        return Err(header::foreign(name));
     }
     let done = usize::try_from(version).unwrap_or(usize::MAX);
     if done > MIGRATIONS.len() {
-        return Err(Error::new(ErrorKind::Unsupported, format!("The database {name} was written by a newer Cove"))
-            .with("version", version)
-            .with("known", MIGRATIONS.len())
-            .next("Install the newer Cove again, or choose another data directory"));
+        return Err(header::newer(name, version));
     }
     for step in &MIGRATIONS[done..] {
         change.execute_batch(step).map_err(|e| failed(migrating(), e))?;

@@ -255,16 +255,26 @@ impl Drop for Groups {
 }
 
 /// Every group of that name.
-pub fn find(sites: &Sites, name: &str) -> Groups {
-    let found = sites.search(|found| found == name).into_iter();
+///
+/// # Errors
+/// `Internal` when the hierarchies cannot be looked through now.
+pub fn find(sites: &Sites, name: &str) -> Result<Groups> {
+    let found = sites.search(|found| found == name).map_err(unsearched)?.into_iter();
     // Which controllers they were for no longer matters.
-    Groups { parts: found.map(|s| Part { path: s.parent, version: s.version, controllers: Vec::new() }).collect() }
+    Ok(Groups { parts: found.map(|s| Part { path: s.parent, version: s.version, controllers: Vec::new() }).collect() })
 }
 
 /// Names of groups that begin with `prefix`.
-pub fn names(sites: &Sites, prefix: &str) -> std::collections::BTreeSet<String> {
-    let found = sites.search(|found| found.starts_with(prefix)).into_iter();
-    found.filter_map(|site| site.parent.file_name()?.to_str().map(str::to_owned)).collect()
+///
+/// # Errors
+/// As [`find`].
+pub fn names(sites: &Sites, prefix: &str) -> Result<std::collections::BTreeSet<String>> {
+    let found = sites.search(|found| found.starts_with(prefix)).map_err(unsearched)?.into_iter();
+    Ok(found.filter_map(|site| site.parent.file_name()?.to_str().map(str::to_owned)).collect())
+}
+
+fn unsearched(error: io::Error) -> Error {
+    Error::internal("The host's control groups cannot be looked through").because(error)
 }
 
 fn failed(what: &str, path: &Path, error: io::Error) -> Error {

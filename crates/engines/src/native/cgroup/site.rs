@@ -23,6 +23,8 @@ pub struct Site {
 pub struct Sites {
     found: Vec<(Controller, Result<Site, String>)>,
     hierarchies: Vec<Hierarchy>,
+    /// Why the hierarchies could not be read: then nothing is known of what there is.
+    unread: Option<i32>,
 }
 
 impl Sites {
@@ -31,8 +33,8 @@ impl Sites {
         let hierarchies = match hierarchies() {
             Ok(found) => found,
             Err(error) => {
-                let reason = format!("/proc cannot be read: {error}");
-                return Self::none(&reason);
+                let none = Self::none(&format!("/proc cannot be read: {error}"));
+                return Self { unread: Some(error.raw_os_error().unwrap_or(libc::EIO)), ..none };
             }
         };
         let mut found: Vec<_> = Controller::ALL.into_iter().map(|c| (c, first_generation(&hierarchies, c))).collect();
@@ -42,13 +44,13 @@ impl Sites {
             .drain(..)
             .map(|(controller, site)| (controller, site.unwrap_or_else(|| second(controller))))
             .collect();
-        Self { found, hierarchies }
+        Self { found, hierarchies, unread: None }
     }
 
     /// No site at all, for this reason.
     pub fn none(reason: &str) -> Self {
         let found = Controller::ALL.into_iter().map(|c| (c, Err(reason.to_owned()))).collect();
-        Self { found, hierarchies: Vec::new() }
+        Self { found, hierarchies: Vec::new(), unread: None }
     }
 
     /// Where groups for `controller` go, or why they cannot be made.
@@ -62,7 +64,13 @@ impl Sites {
 
     /// Every group of any hierarchy that limits whose name satisfies `wanted`, wherever in the tree:
     /// an earlier daemon may have stood elsewhere. Does not look into what it found.
-    pub fn search(&self, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
+    ///
+    /// # Errors
+    /// When a group cannot be looked into for another reason than its end or its owner.
+    pub fn search(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Site>> {
+        if let Some(number) = self.unread {
+            return Err(io::Error::from_raw_os_error(number));
+        }
         let limits = |h: &&Hierarchy| {
             h.version == Version::V2
                 || h.controllers.iter().any(|name| Controller::ALL.iter().any(|c| c.name() == name))
@@ -73,7 +81,14 @@ impl Sites {
             let mut seen = 0;
             while let Some((path, depth)) = open.pop() {
                 seen += 1;
-                let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+                let entries = match fs::read_dir(&path) {
+                    Ok(entries) => entries.flatten(),
+                    Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                        continue;
+                    }
+                    Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
+                    Err(error) => return Err(error),
+                };
                 let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
                 for group in groups {
                     if group.file_name().to_str().is_some_and(&wanted) {
@@ -84,7 +99,7 @@ impl Sites {
                 }
             }
         }
-        out
+        Ok(out)
     }
 }
 
