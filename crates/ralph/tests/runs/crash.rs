@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use cove_core::run::{RunRecord, StoryStatus};
 use cove_core::{Entry, Fact, Phase, Records, Result, RunId, RunSpec, SandboxId, SandboxInfo};
+use cove_ralph::Runner;
 use tokio::sync::Notify;
 
 use crate::world::{DEADLINE, Told, World, gate, writes};
@@ -144,8 +145,19 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// One life and, where it ended early, a second one. `None` when the first one came to the end.
-fn lives(world: &World, spec: &RunSpec, last: u64, taken: bool) -> Option<Told> {
+/// How a life ends at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Just before it.
+    Before,
+    /// Just after it.
+    After,
+    /// Just after it, and the next life just after its second step.
+    Twice,
+}
+
+/// One life of a runner on records that stop answering at a step; whether it died there.
+fn mortal_life(world: &World, spec: &RunSpec, last: u64, taken: bool) -> bool {
     let mortal = Arc::new(Mortal {
         inner: Arc::clone(&world.records),
         steps: AtomicU64::new(0),
@@ -154,11 +166,11 @@ fn lives(world: &World, spec: &RunSpec, last: u64, taken: bool) -> Option<Told> 
         dead: AtomicBool::new(false),
         died: Notify::new(),
     });
-    let first = runtime();
-    let died = first.block_on(async {
+    let runtime = runtime();
+    let died = runtime.block_on(async {
         let runner = world.runner_on(mortal.clone());
         let life = async {
-            let id = runner.submit(spec.clone()).await.unwrap().id;
+            let id = continued(world, &runner, spec).await;
             world.ended(&id).await;
         };
         let died = tokio::select! {
@@ -171,26 +183,40 @@ fn lives(world: &World, spec: &RunSpec, last: u64, taken: bool) -> Option<Told> 
         died
     });
     // Every task of this life ends where it stands.
-    first.shutdown_timeout(DEADLINE);
-    died.then(|| {
-        runtime().block_on(async {
-            let runner = world.runner();
-            runner.recover().await.unwrap();
-            let id = match world.records.runs(2).await.unwrap().first() {
-                Some(run) => run.id.clone(),
-                // It died before it was taken in; the person asks again.
-                None => runner.submit(spec.clone()).await.unwrap().id,
-            };
-            let told = world.ended(&id).await;
-            runner.shutdown().await;
-            world.assert_clean().await;
-            let passed = told.entries.iter().filter(|e| matches!(e.fact, Fact::StoryPassed { .. })).count();
-            assert_eq!(passed, told.run.stories.len(), "step {last}, taken {taken}");
-            let work = told.repo.parent().unwrap().join("work");
-            assert!(!work.exists(), "step {last}, taken {taken}: work is left");
-            told
-        })
-    })
+    runtime.shutdown_timeout(DEADLINE);
+    died
+}
+
+/// The run on record, continued; a new one where there is none.
+async fn continued(world: &World, runner: &Runner, spec: &RunSpec) -> RunId {
+    if let Some(run) = world.records.runs(2).await.unwrap().first() {
+        runner.recover().await.unwrap();
+        return run.id.clone();
+    }
+    // The first time, or it died before the run was taken in: the person asks again.
+    runner.submit(spec.clone()).await.unwrap().id
+}
+
+/// Lives that end early and a last one that does not. `None` when the first one came to the end.
+fn lives(world: &World, spec: &RunSpec, last: u64, way: Way) -> Option<Told> {
+    if !mortal_life(world, spec, last, way != Way::Before) {
+        return None;
+    }
+    if way == Way::Twice {
+        mortal_life(world, spec, 2, true);
+    }
+    Some(runtime().block_on(async {
+        let runner = world.runner();
+        let id = continued(world, &runner, spec).await;
+        let told = world.ended(&id).await;
+        runner.shutdown().await;
+        world.assert_clean().await;
+        let passed = told.entries.iter().filter(|e| matches!(e.fact, Fact::StoryPassed { .. })).count();
+        assert_eq!(passed, told.run.stories.len(), "step {last}, {way:?}");
+        let work = told.repo.parent().unwrap().join("work");
+        assert!(!work.exists(), "step {last}, {way:?}: work is left");
+        told
+    }))
 }
 
 /// Tries steps from the first to the last that a run takes; `trial` says whether there was such a step.
@@ -223,13 +249,11 @@ fn a_crash_at_any_step_changes_nothing() {
     assert_eq!(expected.phase, Phase::Succeeded);
     assert_eq!(expected.passed, ["S1", "S2"]);
     let steps = every_step(1, |step| {
-        // Just before a step lies all that was done since the one before: every third will do.
-        let ways: &[bool] = if step % 3 == 0 { &[true, false] } else { &[true] };
-        ways.iter().all(|&taken| {
+        [Way::Before, Way::After, Way::Twice].into_iter().all(|way| {
             let world = world();
-            let told = lives(&world, &spec(&world), step, taken);
+            let told = lives(&world, &spec(&world), step, way);
             if let Some(told) = &told {
-                assert_eq!(end(&world, told), expected, "step {step}, taken {taken}");
+                assert_eq!(end(&world, told), expected, "step {step}, {way:?}");
             }
             told.is_some()
         })
@@ -244,7 +268,7 @@ fn a_crash_between_parallel_stories_loses_none() {
         let world = World::new(|asked| writes(&format!("{}.txt", asked.story), "work"));
         let mut spec = world.spec(&[("S1", ""), ("S2", ""), ("S3<S2", "")]);
         spec.parallel = 2;
-        let Some(told) = lives(&world, &spec, step, true) else { return false };
+        let Some(told) = lives(&world, &spec, step, Way::After) else { return false };
         assert_eq!(told.run.phase, Phase::Succeeded, "step {step}: {}", told.reason());
         assert_eq!(told.tree().into_keys().collect::<Vec<_>>(), ["README.md", "S1.txt", "S2.txt", "S3.txt"], "{step}");
         assert_eq!(told.run.iterations, 3, "step {step}");
