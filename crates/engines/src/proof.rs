@@ -143,7 +143,8 @@ fn check(
     match control {
         Control::IsolationContainer => {
             // Those of this process that count; one of them is there at least.
-            let shared = |(name, number): &(&String, &u64)| report.namespaces.get(*name).is_none_or(|own| own == *number);
+            let shared =
+                |(name, number): &(&String, &u64)| report.namespaces.get(*name).is_none_or(|own| own == *number);
             let mut shared: Vec<&str> = host.iter().filter(shared).map(|(name, _)| name.as_str()).collect();
             if !WITHOUT_USERS.iter().all(|name| host.contains_key(*name)) {
                 shared.push("this process's own");

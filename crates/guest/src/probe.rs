@@ -231,7 +231,12 @@ mod tests {
             limits(&dir, "MemTotal: 5 kB\nSwapTotal:    2 kB\n").into_iter().collect::<Vec<_>>()
         };
         let of = |list: &[(&str, f64)]| list.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect::<Vec<_>>();
-        let v2 = [("memory.max", "4096\n"), ("memory.swap.max", "0\n"), ("pids.max", "max\n"), ("cpu.max", "50000 100000\n")];
+        let v2 = [
+            ("memory.max", "4096\n"),
+            ("memory.swap.max", "0\n"),
+            ("pids.max", "max\n"),
+            ("cpu.max", "50000 100000\n"),
+        ];
         assert_eq!(read(&v2), of(&[("cpu.max", 0.5), ("memory.max", 4096.0), ("memory.swap.max", 0.0)]));
         let v1 = [
             ("memory/memory.limit_in_bytes", "4096\n"),

@@ -283,9 +283,8 @@ pub fn landlock_allow(ruleset: &OwnedFd, place: &OwnedFd, access: u64) -> io::Re
     const PATH_BENEATH: c_int = 1;
     let rule = PathBeneath { allowed: access, parent: place.as_raw_fd() };
     // SAFETY: `rule` has the kernel's layout and outlives the call.
-    let done = unsafe {
-        libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, &raw const rule, 0)
-    };
+    let done =
+        unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, &raw const rule, 0) };
     check(c_int::try_from(done).unwrap_or(-1)).map(|_| ())
 }
 

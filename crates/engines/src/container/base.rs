@@ -38,7 +38,8 @@ pub async fn ensure(client: &Client) -> Result<Image> {
         }
     };
     let id = found.ok_or_else(|| {
-        Error::internal(format!("{} took an image and does not have it", name(client.engine()))).with("image", reference)
+        Error::internal(format!("{} took an image and does not have it", name(client.engine())))
+            .with("image", reference)
     })?;
     Ok(Image { id, env: Vec::new(), volumes: Vec::new(), architecture: architecture().to_owned() })
 }
@@ -101,8 +102,7 @@ async fn load(client: &Client, reference: &str, layer: &[u8]) -> Result<()> {
     let manifest = manifest.to_string().into_bytes();
     let write = || -> std::io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::new());
-        let files: [(&str, &[u8]); 3] =
-            [("manifest.json", &manifest), (&config_name, &config), ("layer.tar", layer)];
+        let files: [(&str, &[u8]); 3] = [("manifest.json", &manifest), (&config_name, &config), ("layer.tar", layer)];
         for (path, bytes) in files {
             archive.append_data(&mut header(tar::EntryType::Regular, 0o644, bytes.len() as u64), path, bytes)?;
         }

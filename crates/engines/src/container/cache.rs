@@ -88,7 +88,8 @@ mod tests {
         let known = Capabilities::default().proven(Control::Seccomp);
         remember(dir.path(), &key, &known);
         assert_eq!(recall(dir.path(), &key), Some(known));
-        for other in [Key { engine_version: "29".to_owned(), ..key.clone() }, Key { boot: "c".to_owned(), ..key.clone() }]
+        for other in
+            [Key { engine_version: "29".to_owned(), ..key.clone() }, Key { boot: "c".to_owned(), ..key.clone() }]
         {
             assert_eq!(recall(dir.path(), &other), None);
         }

@@ -6,13 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::native::sys;
 use cove_core::error::Context;
 use cove_core::{Error, ErrorKind, Result};
 use cove_guest::channel::Channel;
 use cove_guest::wire::{Join, Joined};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use crate::native::sys;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt,
+};
 
 /// How long a guest that has come may take for its answer.
 const ANSWER: Duration = Duration::from_secs(30);

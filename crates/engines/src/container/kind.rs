@@ -51,10 +51,7 @@ impl Containers {
                 .because(error)
         })?;
         let (address, about) = greet(engine, &socket)?;
-        let facts = Facts {
-            rootless: about.has("rootless"),
-            own_users: about.has("rootless") || about.has("userns"),
-        };
+        let facts = Facts { rootless: about.has("rootless"), own_users: about.has("rootless") || about.has("userns") };
         refuse_others_machines(&about, engine)?;
         let key = cache::Key {
             address: address.clone(),
@@ -115,7 +112,10 @@ fn refuse_others_machines(about: &About, engine: EngineKind) -> Result<()> {
     let engine = name(engine);
     Err(Error::new(
         ErrorKind::Unsupported,
-        format!("{engine} runs its containers on another kernel ({}) than this machine's ({own})", about.kernel_version),
+        format!(
+            "{engine} runs its containers on another kernel ({}) than this machine's ({own})",
+            about.kernel_version
+        ),
     )
     .next(format!("Use a {engine} of this very machine, or the engine native")))
 }

@@ -113,7 +113,11 @@ pub fn refuse_what_is_not_offered(spec: &SandboxSpec, dialect: &dyn Dialect, fac
         };
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("{engine} cannot give mounts: {} cannot be handed to user {}", mount.source.display(), spec.user.uid),
+            format!(
+                "{engine} cannot give mounts: {} cannot be handed to user {}",
+                mount.source.display(),
+                spec.user.uid
+            ),
         )
         .next(next));
     }
@@ -167,7 +171,9 @@ impl Container {
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Denied) => {
                 Err(container.undo(error))
             }
-            Err(error) => Err(container.undo(not_started(format!("{engine} does not start the container")).because(error))),
+            Err(error) => {
+                Err(container.undo(not_started(format!("{engine} does not start the container")).because(error)))
+            }
         }
     }
 
@@ -270,9 +276,8 @@ impl Container {
     }
 
     fn undo(&self, error: Error) -> Error {
-        let removed = runtime().and_then(|runtime| {
-            runtime.block_on(async { remove(&Client::to(&self.address)?, &self.id).await })
-        });
+        let removed = runtime()
+            .and_then(|runtime| runtime.block_on(async { remove(&Client::to(&self.address)?, &self.id).await }));
         match removed {
             Ok(()) => {
                 remains::note_gone(&self.dir);

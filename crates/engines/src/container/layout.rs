@@ -73,7 +73,8 @@ impl Layout {
         }
         for (name, content) in accounts(spec.user) {
             let file = own.join(name);
-            fs::write(&file, content).context(ErrorKind::NotStarted, format!("{} cannot be written", file.display()))?;
+            fs::write(&file, content)
+                .context(ErrorKind::NotStarted, format!("{} cannot be written", file.display()))?;
             mode(&file, 0o644)?;
             layout.show(file, Path::new("/etc").join(name), true, None);
         }
@@ -137,8 +138,10 @@ impl Layout {
         // It lies where only its owner can enter; inside, whoever is shown it may use it.
         let permissions = meta.permissions().mode() | 0o666;
         if meta.permissions().mode() != permissions {
-            fs::set_permissions(&real, fs::Permissions::from_mode(permissions))
-                .context(ErrorKind::NotStarted, format!("The door {} cannot be opened to the sandbox", real.display()))?;
+            fs::set_permissions(&real, fs::Permissions::from_mode(permissions)).context(
+                ErrorKind::NotStarted,
+                format!("The door {} cannot be opened to the sandbox", real.display()),
+            )?;
         }
         let point = place.dir.join("inside").join("door.sock");
         fs::write(&point, b"").context(ErrorKind::NotStarted, format!("{} cannot be made", point.display()))?;

@@ -57,7 +57,9 @@ pub fn differences(table: &str, layout: &Layout) -> Vec<String> {
     for view in &layout.views {
         match seen(&view.target) {
             None => out.push(format!("{} is not mounted", view.target.display())),
-            Some(line) if view.read_only && !line.read_only => out.push(format!("{} can be written", line.at.display())),
+            Some(line) if view.read_only && !line.read_only => {
+                out.push(format!("{} can be written", line.at.display()))
+            }
             Some(_) => {}
         }
     }

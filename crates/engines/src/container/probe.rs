@@ -86,7 +86,9 @@ fn run(question: &Question) -> Capabilities {
     }
     capabilities = match &all {
         Ok(judged) if judged.report.landlock > 0 => capabilities.proven(Control::Landlock),
-        Ok(_) => capabilities.missing(Control::Landlock, "The kernel does not enforce Landlock; boot with lsm=landlock,…"),
+        Ok(_) => {
+            capabilities.missing(Control::Landlock, "The kernel does not enforce Landlock; boot with lsm=landlock,…")
+        }
         Err(why) => capabilities.missing(Control::Landlock, why.clone()),
     };
     // The lesser case of the same trial, or what needs no more than that a sandbox can be built.

@@ -34,9 +34,8 @@ pub async fn remove(client: &Client, container: &str) -> Result<()> {
     let mut pause = Duration::from_millis(20);
     loop {
         // What is said is a hint only: a removal under way is a conflict, one that is done may be a 500.
-        let tried = client
-            .call("remove the container", TRY, client.docker.remove_container(container, Some(options())))
-            .await;
+        let tried =
+            client.call("remove the container", TRY, client.docker.remove_container(container, Some(options()))).await;
         let seen = look::container(&client.address, container).await;
         let last = match (seen, tried) {
             (Ok(None), _) => return Ok(()),

@@ -134,11 +134,7 @@ fn host(place: &Place, spec: &SandboxSpec, layout: &Layout, facts: Facts, dialec
         ..HostConfig::default()
     };
     let text = |path: &&str| (*path).to_owned();
-    dialect.cover(
-        &mut host,
-        MASKED.iter().chain(MASKED_SYS).map(text).collect(),
-        READ_ONLY.iter().map(text).collect(),
-    );
+    dialect.cover(&mut host, MASKED.iter().chain(MASKED_SYS).map(text).collect(), READ_ONLY.iter().map(text).collect());
     Ok(host)
 }
 

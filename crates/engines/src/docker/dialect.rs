@@ -44,8 +44,9 @@ impl Dialect for Docker {
     fn sayable(&self, path: &Path) -> Result<()> {
         match path.to_str() {
             Some(_) => Ok(()),
-            None => Err(Error::new(ErrorKind::Unsupported, "Docker takes paths in UTF-8 only")
-                .with("path", path.display())),
+            None => {
+                Err(Error::new(ErrorKind::Unsupported, "Docker takes paths in UTF-8 only").with("path", path.display()))
+            }
         }
     }
 

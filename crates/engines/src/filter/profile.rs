@@ -17,9 +17,11 @@ pub fn profile() -> Value {
     let mut groups = vec![json!({ "names": plain, "action": "SCMP_ACT_ALLOW" })];
     for (call, rules) in conditional() {
         if rules.iter().all(expressible) {
-            groups.extend(rules.iter().map(
-                |rule| json!({ "names": [call.name()], "action": "SCMP_ACT_ALLOW", "args": arguments(rule) }),
-            ));
+            groups.extend(
+                rules
+                    .iter()
+                    .map(|rule| json!({ "names": [call.name()], "action": "SCMP_ACT_ALLOW", "args": arguments(rule) })),
+            );
         } else {
             groups.push(json!({ "names": [call.name()], "action": "SCMP_ACT_ALLOW" }));
         }
@@ -82,7 +84,8 @@ mod tests {
         expected.extend(conditional().iter().map(|(call, _)| call.name().to_owned()));
         assert_eq!(with("SCMP_ACT_ALLOW"), expected);
         assert!(with("SCMP_ACT_ERRNO").contains("clone3"));
-        for forbidden in ["ptrace", "mount", "unshare", "bpf", "io_uring_setup", "keyctl", "kexec_load", "userfaultfd"] {
+        for forbidden in ["ptrace", "mount", "unshare", "bpf", "io_uring_setup", "keyctl", "kexec_load", "userfaultfd"]
+        {
             assert!(!expected.contains(forbidden), "{forbidden}");
         }
         assert!(expected.iter().all(|name| !name.starts_with("SYS_")));

@@ -45,8 +45,7 @@ fn build() -> Built<Filters> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut all: BTreeMap<i64, Vec<SeccompRule>> = allowed().map(|call| (call.number, Vec::new())).collect();
     all.extend(table(&rules::conditional())?);
-    let allow =
-        SeccompFilter::new(all, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, architecture)?;
+    let allow = SeccompFilter::new(all, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, architecture)?;
     let absent = ABSENT.iter().map(|call| call.number).chain(LAST_KNOWN + 1..LAST_KNOWN + 64);
     let absent = SeccompFilter::new(
         absent.map(|call| (call, Vec::new())).collect(),

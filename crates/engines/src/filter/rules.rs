@@ -127,9 +127,6 @@ pub fn pretended() -> Vec<(Call, Vec<Rule>)> {
     vec![
         (call!(SYS_setrlimit), vec![vec![is(0, core)]]),
         // Without a new limit it is a question.
-        (
-            call!(SYS_prlimit64),
-            vec![vec![is(0, 0), is(1, core), Condition { argument: 2, test: Test::Given }]],
-        ),
+        (call!(SYS_prlimit64), vec![vec![is(0, 0), is(1, core), Condition { argument: 2, test: Test::Given }]]),
     ]
 }

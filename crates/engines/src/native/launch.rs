@@ -14,12 +14,12 @@ use cove_core::{
 use cove_guest::wire::{CHANNEL_FD, Probe};
 
 use super::cgroup::{Groups, Sites};
+use super::give;
 use super::identity::Identity;
 use super::lockdown::{Lockdown, landlock_abi};
 use super::plan::{GUEST, Plan};
 use super::root::{self, Failure, at};
 use super::sys::{self, Fork};
-use super::give;
 use crate::filter::landlock::WITNESS;
 use crate::proof;
 use crate::supervisor::launch::{HOME, Launched, Launcher, Place, USER, base_environment};
