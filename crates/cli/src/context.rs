@@ -31,6 +31,10 @@ impl Context {
     /// # Errors
     /// `Invalid` when paths cannot be found.
     pub fn new(globals: &Globals) -> Result<Self> {
+        // Before anything is done: a filter that cannot print must not hide that something was.
+        if let Some(filter) = &globals.jq {
+            crate::output::check_jq(filter)?;
+        }
         let variables = variables();
         let directory = match &globals.directory {
             Some(directory) => directory
@@ -100,16 +104,17 @@ fn variables() -> BTreeMap<String, String> {
 
 fn printer(globals: &Globals, variables: &BTreeMap<String, String>) -> Printer {
     let style = |terminal| Style::decide(globals.color, terminal, variables);
-    let format = match (globals.output, &globals.json, globals.quiet) {
-        (Some(format), _, _) => format,
-        (None, Some(_), _) => Format::Json,
-        (None, None, true) => Format::Name,
-        (None, None, false) => Format::Table,
+    let format = match globals.output {
+        Some(format) => format,
+        None if globals.json.is_some() || globals.jq.is_some() => Format::Json,
+        None if globals.quiet => Format::Name,
+        None => Format::Table,
     };
     let fields: Vec<String> =
         globals.json.iter().flatten().map(|field| field.trim().to_owned()).filter(|field| !field.is_empty()).collect();
     Printer {
         format,
+        jq: globals.jq.clone(),
         fields: Some(fields).filter(|fields| !fields.is_empty()),
         style: style(std::io::stdout().is_terminal()),
         error_style: style(std::io::stderr().is_terminal()),

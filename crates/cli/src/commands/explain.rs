@@ -1,6 +1,6 @@
 //! `cove explain`: error codes, exit codes, settings.
 
-use cove_core::{Error, Result};
+use cove_core::{Error, ErrorKind, Result};
 use cove_settings::Key;
 
 use crate::context::Context;
@@ -70,6 +70,11 @@ const CODES: [(&str, u8, &str, &str); 12] = [
         "Look into the daemon's log (cove config paths names the state directory) and report it.",
     ),
 ];
+
+/// What to do about an error that does not say it itself.
+pub fn remedy(kind: ErrorKind) -> &'static str {
+    CODES.iter().find(|(name, ..)| *name == kind.code()).map_or("cove help shows all commands", |(.., remedy)| *remedy)
+}
 
 pub fn run(context: &Context, code: &str) -> Result<u8> {
     let wanted = code.to_lowercase().replace('-', "_");

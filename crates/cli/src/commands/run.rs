@@ -133,6 +133,10 @@ async fn dry_run(context: &Context, git: &Git, mut prepared: Prepared) -> Result
             prd.remove(field);
         }
     }
+    let keyless = prepared.keyless.as_ref().map(|error| {
+        format!("{}, so a real run would be refused. {}", error.message(), error.next_step().unwrap_or_default())
+    });
+    let notes: Vec<String> = notes.into_iter().chain(keyless).collect();
     let document = json!({
         "spec": spec,
         "base": prepared.base,

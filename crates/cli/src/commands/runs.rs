@@ -14,16 +14,18 @@ use crate::follow::gate_status;
 use crate::kinds;
 use crate::output::{Format, Kind, Style, clean_block, clean_line, json, text};
 
-/// Runs shown by a list.
-const LIMIT: usize = 200;
-
 pub async fn run(context: &Context, command: RunsCommand) -> Result<u8> {
     let client = daemon::connect(context).await?;
     let say = |text: String| context.printer.say(&text);
     match command {
-        RunsCommand::List => {
-            let items: Vec<_> = client.runs(LIMIT).await?.iter().map(masked).collect();
+        RunsCommand::List(page) => {
+            let limit = usize::from(page.limit);
+            let records = client.runs_before(page.cursor.as_deref(), limit).await?;
+            let items: Vec<_> = records.iter().map(masked).collect();
             context.printer.list(&kinds::runs(), &items)?;
+            if let Some(last) = records.last().filter(|_| records.len() == limit) {
+                say(format!("{limit} are shown; those before: cove runs list --limit {limit} --cursor {}", last.id));
+            }
             if items.is_empty() && context.printer.format == Format::Table {
                 say("There are no runs; begin one with cove run".to_owned());
             }

@@ -1,6 +1,6 @@
 //! `cove sandbox`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cove_api::NewSandbox;
@@ -12,7 +12,7 @@ use super::runs::each;
 use crate::args::{ExecArgs, SandboxCommand, SandboxCreate};
 use crate::context::Context;
 use crate::output::{Paint, Style, clean_block, clean_line, json};
-use crate::{daemon, kinds};
+use crate::{daemon, kinds, proof};
 
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -31,9 +31,17 @@ pub async fn run(context: &Context, command: SandboxCommand) -> Result<u8> {
             ));
             Ok(0)
         }
-        SandboxCommand::List => {
-            let items: Vec<Value> = client.sandboxes().await?.iter().map(masked).collect();
+        SandboxCommand::List(page) => {
+            let limit = usize::from(page.limit);
+            let infos = client.sandboxes_before(page.cursor.as_deref(), limit).await?;
+            let items: Vec<Value> = infos.iter().map(masked).collect();
             context.printer.list(&kinds::sandboxes(), &items)?;
+            if let Some(last) = infos.last().filter(|_| infos.len() == limit) {
+                context.printer.say(&format!(
+                    "{limit} are shown; those before: cove sandbox list --limit {limit} --cursor {}",
+                    last.id
+                ));
+            }
             Ok(0)
         }
         SandboxCommand::Show { sandbox } => {
@@ -99,12 +107,8 @@ fn wanted(context: &Context, args: &SandboxCreate) -> Result<NewSandbox> {
     let resolved = context.settings()?;
     resolved.warnings.iter().for_each(|warning| context.printer.warn(warning));
     let parts = resolved.run_parts()?;
-    let root = match (&args.image, &args.root_dir, &args.root_archive) {
-        (Some(image), ..) => Root::Image(image.clone()),
-        (_, Some(dir), _) => Root::Directory(real(context, dir)?),
-        (.., Some(file)) => Root::Archive(real(context, file)?),
-        _ => parts.root,
-    };
+    let root = root(context, args.image.as_deref(), args.root_dir.as_deref(), args.root_archive.as_deref())?
+        .unwrap_or(parts.root);
     let mut spec = SandboxSpec::new(root);
     spec.name = args.name.clone().unwrap_or_default();
     spec.limits = parts.limits;
@@ -145,6 +149,24 @@ fn wanted(context: &Context, args: &SandboxCreate) -> Result<NewSandbox> {
     Ok(NewSandbox { engine, accept_no_sandbox: args.i_accept_no_sandbox, spec })
 }
 
+/// The root that arguments name.
+///
+/// # Errors
+/// `NotFound` when it is not there.
+pub fn root(
+    context: &Context,
+    image: Option<&str>,
+    dir: Option<&Path>,
+    archive: Option<&Path>,
+) -> Result<Option<Root>> {
+    Ok(match (image, dir, archive) {
+        (Some(image), ..) => Some(Root::Image(image.to_owned())),
+        (_, Some(dir), _) => Some(Root::Directory(real(context, dir)?)),
+        (.., Some(file)) => Some(Root::Archive(real(context, file)?)),
+        _ => None,
+    })
+}
+
 /// An engine by any of its names.
 fn engine_name(name: &str) -> Result<String> {
     serde_json::from_value::<cove_settings::EngineName>(Value::String(name.to_owned()))
@@ -155,7 +177,7 @@ fn engine_name(name: &str) -> Result<String> {
         })
 }
 
-fn real(context: &Context, path: &std::path::Path) -> Result<PathBuf> {
+fn real(context: &Context, path: &Path) -> Result<PathBuf> {
     let path = context.absolute(path);
     path.canonicalize().map_err(|e| Error::not_found(format!("There is no root at {}", path.display())).because(e))
 }
@@ -170,7 +192,7 @@ fn mount(context: &Context, entry: &str) -> Result<Mount> {
         None => (entry.strip_suffix(":ro").unwrap_or(entry), true),
     };
     let (source, target) = pair.split_once(':').filter(|(s, t)| !s.is_empty() && t.starts_with('/')).ok_or_else(bad)?;
-    let source = context.absolute(std::path::Path::new(source));
+    let source = context.absolute(Path::new(source));
     let source = source
         .canonicalize()
         .map_err(|e| Error::not_found(format!("There is nothing at {} to show", source.display())).because(e))?;
@@ -208,17 +230,16 @@ fn show(info: &SandboxInfo, style: &Style) -> String {
     }
     match &info.attestation {
         None => line("proof", style.paint(Paint::Warn, "none yet")),
-        Some(attestation) => {
-            for control in &attestation.proven {
-                line("proven", style.paint(Paint::Good, &control.name()));
-            }
-            for control in &attestation.waived {
-                line("waived", style.paint(Paint::Warn, &control.name()));
-            }
-            for deviation in &attestation.deviations {
-                let text =
-                    format!("{}: asked for {}, found {}", deviation.control, deviation.expected, deviation.found);
-                line("deviates", style.paint(Paint::Bad, &clean_line(&text)));
+        Some(_) => {
+            for fact in proof::facts(info) {
+                let paint = match fact.result {
+                    "waived" => Paint::Warn,
+                    "deviates" => Paint::Bad,
+                    _ => Paint::Good,
+                };
+                let word = if fact.result == "extra" { "proven" } else { fact.result };
+                let text = clean_line(&format!("asked for {}, found {}", fact.expected, fact.found));
+                line(word, format!("{:<20} {text}", style.paint(paint, &fact.control.name())));
             }
         }
     }

@@ -63,7 +63,7 @@ impl Owner {
         if ended || (paused && request == RunRequest::Pause) {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                format!("The run {} is {}", self.record.name, self.record.phase),
+                format!("The run {} {}", self.record.name, self.record.phase.told()),
             ));
         }
         // Stopping outweighs pausing.

@@ -7,15 +7,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use cove_api::NewSandbox;
+use cove_api::{MAX_PAGE, NewSandbox, Operation};
 use cove_core::error::Context;
-use cove_core::{ErrorKind, SandboxInfo};
+use cove_core::{Error, ErrorKind, SandboxId, SandboxInfo};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, LOCATION};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::answer::{Answer, Body, Named, Params};
+use crate::answer::{Answer, Body, Cursor, Named, Params, paged};
 use crate::app::Shared;
 
 /// Bytes of a supervisor's log that are sent, its end.
@@ -26,13 +26,25 @@ pub(super) async fn create(State(app): State<Shared>, Body(mut new): Body<NewSan
         clamp(&mut new)?;
     }
     let NewSandbox { engine, accept_no_sandbox, spec } = new;
+    // By these Cove finds what belongs to a run, and removes it.
+    if let Some(label) = spec.labels.keys().find(|label| label.starts_with("run.cove.")) {
+        return Err(Error::invalid(format!("The label {label} is Cove's own"))
+            .next("Choose another name for it")
+            .into());
+    }
     let info = app.sandboxes.create(&engine, accept_no_sandbox, spec, "shell", BTreeMap::new()).await?;
     let location = format!("/api/v1/sandboxes/{}", info.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(info)).into_response())
 }
 
-pub(super) async fn list(State(app): State<Shared>) -> Answer<Json<Vec<SandboxInfo>>> {
-    Ok(Json(app.sandboxes.list().await?))
+pub(super) async fn list(State(app): State<Shared>, Params(page): Params<Cursor<SandboxId>>) -> Answer<Response> {
+    let limit = page.limit(MAX_PAGE)?;
+    let mut all = app.sandboxes.list().await?;
+    all.retain(|info| page.cursor.as_ref().is_none_or(|cursor| info.id < *cursor));
+    let more = all.len() > limit;
+    all.truncate(limit);
+    let next = all.last().filter(|_| more).map(|info| info.id.to_string());
+    Ok(paged(Operation::ListSandboxes, limit, next, all))
 }
 
 pub(super) async fn one(State(app): State<Shared>, Named(name): Named) -> Answer<Json<SandboxInfo>> {
