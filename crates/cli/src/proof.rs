@@ -99,7 +99,7 @@ fn words(control: Control, spec: &SandboxSpec, report: &Report) -> (String, Stri
                 resource("fsize").map_or_else(|| "-".to_owned(), |value| format!("one file {}", format_size(value)));
             (bytes(limits.disk_bytes.map(|n| n as f64)), found)
         }
-        Control::LimitOpenFiles => (counted(limits.open_files), counted(resource("nofile"))),
+        Control::LimitOpenFiles => (format!("at most {}", counted(limits.open_files)), counted(resource("nofile"))),
         Control::LimitWall => (counted(limits.wall_seconds), "the supervisor's clock".to_owned()),
         Control::Mounts => (format!("{} shown", spec.mounts.len()), "mounted".to_owned()),
         Control::Pty | Control::Adopt => ("offered".to_owned(), "offered".to_owned()),

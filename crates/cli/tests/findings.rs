@@ -152,7 +152,7 @@ fn a_dry_run_refuses_what_a_run_would_refuse() {
         (["--gate-host", "a b"], "host rule"),
         (["--block-host", "*.127.0.0.1"], "host rule"),
         (["--branch", "a..b"], "cannot be a branch"),
-        (["--max-iterations", "0"], "iterations"),
+        (["--parallel", "0"], "parallel"),
     ] {
         for dry in [&["--dry-run"][..], &[]] {
             let out = world.cove(&[&["run"][..], dry, &command, &more].concat());

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::RootArgs;
+
 /// Commands on settings.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -61,15 +63,8 @@ pub struct EngineTest {
     /// Make no sandboxes; tell only what the probes found
     #[arg(long)]
     pub no_live: bool,
-    /// Image for the sandboxes
-    #[arg(long, group = "root")]
-    pub image: Option<String>,
-    /// Directory with a root file system for the sandboxes
-    #[arg(long, value_name = "DIR", group = "root")]
-    pub root_dir: Option<PathBuf>,
-    /// Archive with a root file system for the sandboxes
-    #[arg(long, value_name = "FILE", group = "root")]
-    pub root_archive: Option<PathBuf>,
+    #[command(flatten)]
+    pub root: RootArgs,
 }
 
 /// Commands on PRD files.

@@ -146,6 +146,21 @@ pub enum Shell {
     Nushell,
 }
 
+/// Where the root file system comes from.
+#[derive(Debug, Args)]
+#[group(id = "root", multiple = false)]
+pub struct RootArgs {
+    /// Image to use, instead of the host's system directories
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Directory with a root file system
+    #[arg(long, value_name = "DIR")]
+    pub root_dir: Option<PathBuf>,
+    /// Archive with a root file system
+    #[arg(long, value_name = "FILE")]
+    pub root_archive: Option<PathBuf>,
+}
+
 /// Which part of a long list.
 #[derive(Debug, Args)]
 pub struct Page {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Page, duration, size};
+use super::{Page, RootArgs, duration, size};
 use crate::names::{engines, sandboxes};
 
 /// Commands on sandboxes. SANDBOX is a name, an identifier or an unambiguous beginning of one.
@@ -72,15 +72,8 @@ pub struct SandboxCreate {
     /// Limits to go without where the host cannot give them
     #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
     pub accept_missing: Vec<String>,
-    /// Image to use, instead of the host's system directories
-    #[arg(long, group = "root")]
-    pub image: Option<String>,
-    /// Directory with a root file system
-    #[arg(long, value_name = "DIR", group = "root")]
-    pub root_dir: Option<PathBuf>,
-    /// Archive with a root file system
-    #[arg(long, value_name = "FILE", group = "root")]
-    pub root_archive: Option<PathBuf>,
+    #[command(flatten)]
+    pub root: RootArgs,
     /// Host directory shown inside: SOURCE:TARGET, read-only, or SOURCE:TARGET:rw; repeatable
     #[arg(long, value_name = "SOURCE:TARGET[:rw]")]
     pub mount: Vec<String>,

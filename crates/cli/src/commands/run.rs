@@ -234,7 +234,7 @@ fn text(prepared: &Prepared, gates: &[cove_core::run::GateSpec], order: &[&cove_
         "bounds",
         format!(
             "{} attempts, {} a story, {} each; time {}, tokens {}, cost {}",
-            bounds.iterations,
+            if bounds.iterations == 0 { "any number of".to_owned() } else { bounds.iterations.to_string() },
             bounds.attempts_per_story,
             seconds(bounds.attempt_seconds),
             some(bounds.wall_seconds.map(seconds)),

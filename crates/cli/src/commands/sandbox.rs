@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::run_spec::{acceptable, variable};
 use super::runs::each;
-use crate::args::{ExecArgs, SandboxCommand, SandboxCreate};
+use crate::args::{ExecArgs, RootArgs, SandboxCommand, SandboxCreate};
 use crate::context::Context;
 use crate::output::{Paint, Style, clean_block, clean_line, json};
 use crate::{daemon, kinds, proof};
@@ -107,8 +107,7 @@ fn wanted(context: &Context, args: &SandboxCreate) -> Result<NewSandbox> {
     let resolved = context.settings()?;
     resolved.warnings.iter().for_each(|warning| context.printer.warn(warning));
     let parts = resolved.run_parts()?;
-    let root = root(context, args.image.as_deref(), args.root_dir.as_deref(), args.root_archive.as_deref())?
-        .unwrap_or(parts.root);
+    let root = root(context, &args.root)?.unwrap_or(parts.root);
     let mut spec = SandboxSpec::new(root);
     spec.name = args.name.clone().unwrap_or_default();
     spec.limits = parts.limits;
@@ -153,14 +152,9 @@ fn wanted(context: &Context, args: &SandboxCreate) -> Result<NewSandbox> {
 ///
 /// # Errors
 /// `NotFound` when it is not there.
-pub fn root(
-    context: &Context,
-    image: Option<&str>,
-    dir: Option<&Path>,
-    archive: Option<&Path>,
-) -> Result<Option<Root>> {
-    Ok(match (image, dir, archive) {
-        (Some(image), ..) => Some(Root::Image(image.to_owned())),
+pub fn root(context: &Context, args: &RootArgs) -> Result<Option<Root>> {
+    Ok(match (&args.image, &args.root_dir, &args.root_archive) {
+        (Some(image), ..) => Some(Root::Image(image.clone())),
         (_, Some(dir), _) => Some(Root::Directory(real(context, dir)?)),
         (.., Some(file)) => Some(Root::Archive(real(context, file)?)),
         _ => None,

@@ -25,13 +25,7 @@ impl Asked {
         let resolved = context.settings()?;
         resolved.warnings.iter().for_each(|warning| context.printer.warn(warning));
         let parts = resolved.run_parts()?;
-        let root = super::super::sandbox::root(
-            context,
-            args.image.as_deref(),
-            args.root_dir.as_deref(),
-            args.root_archive.as_deref(),
-        )?
-        .unwrap_or(parts.root);
+        let root = super::super::sandbox::root(context, &args.root)?.unwrap_or(parts.root);
         let mut spec = SandboxSpec::new(root);
         spec.limits = parts.limits;
         spec.hardening.accept_missing = parts.accept_missing.into_iter().collect();

@@ -61,18 +61,32 @@ pub fn text(tested: &[Tested<'_>], auto: Option<EngineKind>, style: &Style) -> S
     }
     out.push('\n');
     for one in tested {
-        let kind = one.report.kind.to_string();
         let taken = if auto == Some(one.report.kind) { ", and is what auto takes" } else { "" };
-        let (word, paint, rest) = match one.failure() {
-            None if taken.is_empty() => ("holds", Paint::Good, "holds everything a run asks for".to_owned()),
-            None => ("holds", Paint::Good, format!("holds everything a run asks for{taken}")),
-            Some(error) => ("lacks", Paint::Bad, format!("{}{taken}", clean_line(error.message()))),
+        let (holds, sentence) = match verdict(one) {
+            Ok(()) => (true, format!("The engine {} holds everything a run asks for{taken}", one.report.kind)),
+            Err(sentence) => (false, format!("{sentence}{taken}")),
         };
-        let symbol = if word == "holds" { style.symbol("✓", "+") } else { style.symbol("✗", "x") };
-        let sentence = if word == "holds" { format!("The engine {kind} {rest}") } else { rest };
-        out.push_str(&format!("{} {sentence}\n", style.paint(paint, symbol)));
+        let (symbol, paint) =
+            if holds { (style.symbol("✓", "+"), Paint::Good) } else { (style.symbol("✗", "x"), Paint::Bad) };
+        out.push_str(&format!("{} {}\n", style.paint(paint, symbol), clean_line(&sentence)));
     }
     out
+}
+
+/// Whether a run could begin with it, in one short sentence.
+fn verdict(one: &Tested<'_>) -> Result<(), String> {
+    let kind = one.report.kind;
+    let lacking = one.profile.lacking();
+    match one.failure() {
+        None => Ok(()),
+        Some(_) if one.report.available && lacking.contains(&Control::IsolationContainer) => {
+            Err(format!("The engine {kind} isolates nothing; it is used only with --i-accept-no-sandbox"))
+        }
+        Some(_) if one.report.available && lacking.len() > 3 => {
+            Err(format!("The engine {kind} lacks {} of the controls that a run asks for", lacking.len()))
+        }
+        Some(error) => Err(error.message().to_owned()),
+    }
 }
 
 fn matrix(tested: &[Tested<'_>], style: &Style) -> String {
