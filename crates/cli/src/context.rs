@@ -37,9 +37,11 @@ impl Context {
         }
         let variables = variables();
         let directory = match &globals.directory {
-            Some(directory) => directory
-                .canonicalize()
-                .map_err(|e| Error::not_found(format!("There is no directory {}", directory.display())).because(e))?,
+            Some(directory) => directory.canonicalize().map_err(|e| {
+                Error::not_found(format!("There is no directory {}", directory.display()))
+                    .because(e)
+                    .next("Name one that exists with -C")
+            })?,
             None => std::env::current_dir().map_err(|e| {
                 Error::invalid("The current directory cannot be read").because(e).next("Change to another directory")
             })?,
@@ -87,7 +89,9 @@ impl Context {
             return Ok(true);
         }
         if !self.interactive || !std::io::stdin().is_terminal() {
-            return Err(Error::invalid(format!("{question} Nobody can be asked here")).next("Add --yes"));
+            return Err(Error::invalid("This has to be confirmed, and nobody can be asked here")
+                .because(question.to_owned())
+                .next("Add --yes"));
         }
         self.printer.ask(&format!("{question} [y/N] "));
         let mut answer = String::new();

@@ -166,6 +166,12 @@ pub fn phase(name: &str) -> (String, Option<Paint>) {
     (name.replace('_', " "), Some(paint))
 }
 
+/// A time for people, in the zone they asked for.
+pub fn moment(at: Timestamp, utc: bool) -> String {
+    let zone = if utc { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
+    at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+}
+
 fn spent(run: &Value) -> String {
     let usage = &run["usage"];
     match (usage["reportedCostUsd"].as_f64(), usage["estimatedCostUsd"].as_f64()) {

@@ -61,6 +61,7 @@ fn help_topics_and_completions_are_data() {
         (vec!["config", "list", "--jq", ".[] | select(.key == \"loop.maxIterations\") | .value"], "50"),
         (vec!["explain", "not-started"], "exit code 125"),
         (vec!["explain", "12"], "waits for a person"),
+        (vec!["explain", "s-001"], "has not been proven"),
         (vec!["explain", "loop.maxIterations"], "Attempts of the whole run"),
         (vec!["config", "schema"], "json-schema.org/draft/2020-12"),
         (vec!["config", "schema", "--policy"], "blockedHosts"),

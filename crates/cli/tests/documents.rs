@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[allow(dead_code, reason = "these tests need little of it")]
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -259,11 +259,10 @@ impl Inner {
                 Ok(record)
             }
             Err(error) => {
-                // The caller has the reason and the engine left nothing, so there is nothing to show. Only
-                // where that is not sure (it did not answer in time) does the record stay, until a
-                // reconciliation finds out.
-                let unsure =
-                    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Interrupted | ErrorKind::Unavailable);
+                // The caller has the reason, so there is nothing to show once the engine left nothing. Only
+                // where that is not sure (it did not answer) does the record stay, until a reconciliation
+                // finds out.
+                let unsure = error.kind() == ErrorKind::Timeout;
                 if !unsure && engine.remove(id).await.is_ok() && self.forget(id).await.is_ok() {
                     return Err(error);
                 }

@@ -253,7 +253,7 @@ async fn an_engine_that_does_not_answer_is_left_alone() {
 async fn failures_are_kept_for_a_while_and_in_bounds() {
     let place = Place::new();
     for _ in 0..105 {
-        place.engine.fail_next("create", ErrorKind::NotStarted);
+        place.engine.fail_next("create", ErrorKind::Timeout);
         place.create("").await.unwrap_err();
     }
     let mut old = place.records.sandboxes().await.unwrap()[0].clone();

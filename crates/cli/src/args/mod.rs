@@ -108,9 +108,9 @@ Examples:
         /// The shell
         shell: Shell,
     },
-    /// Explain an error code or a setting
+    /// Explain an error code, a setting, or a promise
     Explain {
-        /// A code such as `refused`, an exit code, or a key of the settings
+        /// A code such as `refused`, an exit code, a key of the settings, or the number of a promise
         code: String,
     },
     /// Help on a command or a topic

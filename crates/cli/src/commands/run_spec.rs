@@ -137,9 +137,11 @@ fn repository(context: &Context, args: &RunArgs) -> Result<(String, Option<PathB
         Some(text) if is_address(text) => return Ok((text.clone(), None)),
         Some(text) => {
             let path = context.absolute(Path::new(text));
-            let path = path
-                .canonicalize()
-                .map_err(|e| Error::not_found(format!("There is no repository at {}", path.display())).because(e))?;
+            let path = path.canonicalize().map_err(|e| {
+                Error::not_found(format!("There is no repository at {}", path.display()))
+                    .because(e)
+                    .next("Name one that exists with --repo, or an address such as https://…")
+            })?;
             crate::context::repository_around(&path).ok_or(path)
         }
         None => context.repository().ok_or_else(|| context.directory.clone()),
@@ -203,8 +205,10 @@ fn inside(root: &Path, path: &Path, key: &str) -> Result<PathBuf> {
 }
 
 fn template(file: &Path) -> Result<String> {
-    let text = read_bounded(file, BOUND)?
-        .ok_or_else(|| Error::not_found(format!("There is no prompt template at {}", file.display())))?;
+    let text = read_bounded(file, BOUND)?.ok_or_else(|| {
+        Error::not_found(format!("There is no prompt template at {}", file.display()))
+            .next("Name one with --prompt, or leave it out for the built-in one")
+    })?;
     cove_ralph::prompt::check_template(&text)?;
     Ok(text)
 }
@@ -246,9 +250,11 @@ fn absolute_root(context: &Context, local: Option<&Path>, root: &mut Root) -> Re
             Some(repository) if !from_here.exists() => repository.join(&*path),
             _ => from_here,
         };
-        *path = chosen
-            .canonicalize()
-            .map_err(|e| Error::not_found(format!("There is no root at {}", chosen.display())).because(e))?;
+        *path = chosen.canonicalize().map_err(|e| {
+            Error::not_found(format!("There is no root at {}", chosen.display()))
+                .because(e)
+                .next("Name a directory or an archive that holds a root file system")
+        })?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cove_api::{Apply, Client, Export};
+use cove_core::ledger::GateStatus;
 use cove_core::run::StoryStatus;
 use cove_core::{Error, ErrorKind, Result, RunRecord};
 
@@ -213,15 +214,18 @@ fn show(record: &RunRecord, style: &Style, utc: bool) -> String {
     {
         line(name, clean_line(&text(&value, path)));
     }
-    let zone = if utc { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
-    line("begun", record.created_at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string());
+    line("begun", kinds::moment(record.created_at, utc));
     line("attempts", format!("{} of at most {}", record.iterations, record.spec.bounds.iterations));
     let cost = record.usage.cost_usd().map(|cost| format!(", ${cost:.2}")).unwrap_or_default();
     line("spent", format!("{} tokens{cost}", record.usage.tokens()));
     for gate in &record.gates {
         let before = record.baseline.iter().find(|result| result.name == gate.name);
-        let before =
-            before.map(|result| format!(" ({} before the run)", gate_status(result.status))).unwrap_or_default();
+        // One that passed at some accepted commit has to pass ever after, whatever it did before the run.
+        let before = match before.map(|result| result.status) {
+            None => String::new(),
+            Some(GateStatus::Passed) => " (has passed)".to_owned(),
+            Some(other) => format!(" ({} before the run)", gate_status(other)),
+        };
         line("gate", clean_line(&format!("{}: {}{before}", gate.name, gate.command)));
     }
     for story in &record.stories {

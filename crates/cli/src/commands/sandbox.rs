@@ -46,7 +46,9 @@ pub async fn run(context: &Context, command: SandboxCommand) -> Result<u8> {
         }
         SandboxCommand::Show { sandbox } => {
             let info = client.sandbox(&sandbox).await?;
-            context.printer.one(&kinds::sandboxes(), &masked(&info), |style| show(&info, style))?;
+            context
+                .printer
+                .one(&kinds::sandboxes(), &masked(&info), |style| show(&info, style, context.printer.utc))?;
             Ok(0)
         }
         SandboxCommand::Exec(args) => super::sandbox_exec::exec(context, &client, &args).await,
@@ -133,6 +135,10 @@ fn wanted(context: &Context, args: &SandboxCreate) -> Result<NewSandbox> {
             .split_once('=')
             .filter(|(key, _)| !key.is_empty())
             .ok_or_else(|| Error::invalid(format!("{entry:?} is no label")).next("Write KEY=VALUE"))?;
+        // By these Cove finds what belongs to a run, and removes it.
+        if key.starts_with("run.cove.") {
+            return Err(Error::invalid(format!("The label {key} is Cove's own")).next("Choose another name for it"));
+        }
         spec.labels.insert(key.to_owned(), value.to_owned());
     }
     let engine = match &args.engine {
@@ -173,7 +179,11 @@ fn engine_name(name: &str) -> Result<String> {
 
 fn real(context: &Context, path: &Path) -> Result<PathBuf> {
     let path = context.absolute(path);
-    path.canonicalize().map_err(|e| Error::not_found(format!("There is no root at {}", path.display())).because(e))
+    path.canonicalize().map_err(|e| {
+        Error::not_found(format!("There is no root at {}", path.display()))
+            .because(e)
+            .next("Name a directory or an archive that holds a root file system")
+    })
 }
 
 fn mount(context: &Context, entry: &str) -> Result<Mount> {
@@ -187,9 +197,11 @@ fn mount(context: &Context, entry: &str) -> Result<Mount> {
     };
     let (source, target) = pair.split_once(':').filter(|(s, t)| !s.is_empty() && t.starts_with('/')).ok_or_else(bad)?;
     let source = context.absolute(Path::new(source));
-    let source = source
-        .canonicalize()
-        .map_err(|e| Error::not_found(format!("There is nothing at {} to show", source.display())).because(e))?;
+    let source = source.canonicalize().map_err(|e| {
+        Error::not_found(format!("There is nothing at {} to show", source.display()))
+            .because(e)
+            .next("Name a directory or file that exists")
+    })?;
     Ok(Mount { source, target: PathBuf::from(target), read_only, give: false })
 }
 
@@ -202,7 +214,7 @@ fn masked(info: &SandboxInfo) -> Value {
     out
 }
 
-fn show(info: &SandboxInfo, style: &Style) -> String {
+fn show(info: &SandboxInfo, style: &Style, utc: bool) -> String {
     let mut out = String::new();
     let mut line = |name: &str, text: String| out.push_str(&format!("{name:<10} {text}\n"));
     line("name", style.paint(Paint::Strong, &clean_line(&info.name)));
@@ -217,7 +229,7 @@ fn show(info: &SandboxInfo, style: &Style) -> String {
             SandboxState::Failed { reason } => clean_line(&format!("failed: {reason}")),
         },
     );
-    line("begun", info.created_at.to_string());
+    line("begun", crate::kinds::moment(info.created_at, utc));
     for mount in &info.spec.mounts {
         let mode = if mount.read_only { "read-only" } else { "writable" };
         line("mount", clean_line(&format!("{} at {} ({mode})", mount.source.display(), mount.target.display())));

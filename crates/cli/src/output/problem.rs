@@ -31,7 +31,7 @@ pub fn print_error(printer: &Printer, error: &Error) {
         line_to_stderr(&format!("  {} {}", style.paint(Paint::Faint, "why:"), fit(&why.join(": "), MOST)));
     }
     let next = error.next_step().unwrap_or_else(|| remedy(error.kind()));
-    line_to_stderr(&format!("  {} {}", style.paint(Paint::Faint, "next:"), clean_line(next)));
+    line_to_stderr(&format!("  {} {}", style.paint(Paint::Faint, "next:"), clean_line(&next.replace('`', ""))));
 }
 
 /// The problem document of an error, with the exit code that goes with it.

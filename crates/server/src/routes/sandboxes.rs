@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cove_api::{MAX_PAGE, NewSandbox, Operation};
 use cove_core::error::Context;
-use cove_core::{Error, ErrorKind, SandboxId, SandboxInfo};
+use cove_core::{ErrorKind, SandboxId, SandboxInfo};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, LOCATION};
 use serde::Deserialize;
@@ -26,12 +26,6 @@ pub(super) async fn create(State(app): State<Shared>, Body(mut new): Body<NewSan
         clamp(&mut new)?;
     }
     let NewSandbox { engine, accept_no_sandbox, spec } = new;
-    // By these Cove finds what belongs to a run, and removes it.
-    if let Some(label) = spec.labels.keys().find(|label| label.starts_with("run.cove.")) {
-        return Err(Error::invalid(format!("The label {label} is Cove's own"))
-            .next("Choose another name for it")
-            .into());
-    }
     let info = app.sandboxes.create(&engine, accept_no_sandbox, spec, "shell", BTreeMap::new()).await?;
     let location = format!("/api/v1/sandboxes/{}", info.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(info)).into_response())
