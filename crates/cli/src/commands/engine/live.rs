@@ -88,25 +88,49 @@ async fn tried(client: &Client, report: &EngineReport, profile: &Profile) -> Res
     Ok((took, info))
 }
 
-/// The smallest root there is: names of users, and directories to mount over.
+/// Directories of the smallest root there is, to mount over.
+const DIRECTORIES: [&str; 10] = ["bin", "dev", "etc", "home", "proc", "run", "sys", "tmp", "usr", "workspace"];
+/// Its files: names of users.
+const FILES: [(&str, &str); 2] = [
+    ("etc/group", "root:x:0:\nralph:x:1000:\n"),
+    ("etc/passwd", "root:x:0:0:root:/:/bin/sh\nralph:x:1000:1000::/home/ralph:/bin/sh\n"),
+];
+
+/// The smallest root as a directory.
 fn directory(place: &Path) -> Result<PathBuf> {
     let root = place.join("root");
     let failed = |e: std::io::Error| Error::internal("The test's root cannot be written").because(e).next("Set TMPDIR");
-    for dir in ["etc", "bin", "usr/bin", "tmp", "proc", "sys", "dev", "run", "workspace", "home"] {
+    for dir in DIRECTORIES {
         std::fs::create_dir_all(root.join(dir)).map_err(failed)?;
     }
-    let users = "root:x:0:0:root:/:/bin/sh\nralph:x:1000:1000::/home/ralph:/bin/sh\n";
-    std::fs::write(root.join("etc/passwd"), users).map_err(failed)?;
-    std::fs::write(root.join("etc/group"), "root:x:0:\nralph:x:1000:\n").map_err(failed)?;
+    for (file, text) in FILES {
+        std::fs::write(root.join(file), text).map_err(failed)?;
+    }
     Ok(root)
 }
 
-/// The same as an archive.
+/// The same as an archive: the same bytes each time, so that an engine keeps one image of it.
 fn archive(place: &Path) -> Result<PathBuf> {
     let root = directory(place)?;
     let file = place.join("root.tar");
     let failed = |e: std::io::Error| Error::internal("The test's root cannot be packed").because(e).next("Set TMPDIR");
     let mut tar = tar::Builder::new(File::create(&file).map_err(failed)?);
-    tar.append_dir_all(".", &root).and_then(|()| tar.into_inner()).and_then(|out| out.sync_all()).map_err(failed)?;
+    tar.mode(tar::HeaderMode::Deterministic);
+    for name in DIRECTORIES.into_iter().chain(FILES.map(|(file, _)| file)) {
+        tar.append_path_with_name(root.join(name), name).map_err(failed)?;
+    }
+    tar.into_inner().and_then(|out| out.sync_all()).map_err(failed)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_test_s_root_is_the_same_each_time() {
+        let packed = || {
+            let place = tempfile::tempdir().unwrap();
+            std::fs::read(super::archive(place.path()).unwrap()).unwrap()
+        };
+        assert_eq!(packed(), packed());
+    }
 }
