@@ -126,7 +126,7 @@ fn archive(place: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_test_s_root_is_the_same_each_time() {
+    fn the_root_of_a_test_is_the_same_each_time() {
         let packed = || {
             let place = tempfile::tempdir().unwrap();
             std::fs::read(super::archive(place.path()).unwrap()).unwrap()
