@@ -75,7 +75,7 @@ pub(crate) async fn drive(
     door: Option<&dyn cove_core::DoorHandle>,
 ) -> Result<Driven> {
     let spec = ExecSpec { argv: command.argv, env: command.env, ..ExecSpec::default() };
-    let mut exec = site.shared.deps.sandboxes.exec(sandbox, &spec).await?;
+    let mut exec = crew.exec(sandbox, &spec).await?;
     let mut input = exec.input;
     let stdin = command.stdin;
     let feed = async move {

@@ -110,7 +110,7 @@ async fn one(
     spec.env.insert("HOME".to_owned(), site.seen(home, HOME).to_string_lossy().into_owned());
     spec.env.insert("CI".to_owned(), "true".to_owned());
     crew.open(sandbox, "gate", spec).await?;
-    let result = shell(site, sandbox, gate, log).await;
+    let result = shell(crew, sandbox, gate, log).await;
     if let Some(door) = door {
         let attempt = crew.attempt().cloned();
         let events = door.take_events().into_iter().take(100);
@@ -126,7 +126,7 @@ pub(crate) fn given(source: &Path, target: &str) -> Mount {
     Mount { source: source.to_owned(), target: target.into(), read_only: false, give: true }
 }
 
-async fn shell(site: &Site, sandbox: &SandboxId, gate: &GateSpec, log: &Path) -> Result<GateResult> {
+async fn shell(crew: &Crew, sandbox: &SandboxId, gate: &GateSpec, log: &Path) -> Result<GateResult> {
     let seconds = if gate.timeout_seconds == 0 { LONGEST } else { gate.timeout_seconds.min(LONGEST) };
     let spec = ExecSpec {
         workdir: Some(WORKSPACE.into()),
@@ -134,7 +134,7 @@ async fn shell(site: &Site, sandbox: &SandboxId, gate: &GateSpec, log: &Path) ->
         ..ExecSpec::new(["/bin/sh", "-c", &gate.command])
     };
     let begun = Instant::now();
-    let mut exec = site.shared.deps.sandboxes.exec(sandbox, &spec).await?;
+    let mut exec = crew.exec(sandbox, &spec).await?;
     let _ = exec.input.close().await;
     let mut kept = Kept::new(log)?;
     let reading = async {

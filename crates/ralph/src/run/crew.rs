@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cove_core::{
-    AttemptId, Error, ErrorKind, Fact, Hardening, Network, Result, SandboxId, SandboxInfo, SandboxSpec, Usage,
+    AttemptId, Error, ErrorKind, Exec, ExecSpec, Fact, Hardening, Network, Result, SandboxId, SandboxInfo, SandboxSpec,
+    Usage,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -98,6 +99,17 @@ impl Crew {
         };
         self.tell(vec![fact]).await?;
         Ok(info)
+    }
+
+    /// Starts a process in a sandbox that was made for this work. One that is not there any more was lost
+    /// meanwhile, which is the host's failure and not an answer.
+    pub(crate) async fn exec(&self, id: &SandboxId, spec: &ExecSpec) -> Result<Exec> {
+        self.site.shared.deps.sandboxes.exec(id, spec).await.map_err(|error| match error.kind() {
+            ErrorKind::Conflict | ErrorKind::NotFound => {
+                Error::new(ErrorKind::Interrupted, format!("The sandbox {id} was lost")).because(error)
+            }
+            _ => error,
+        })
     }
 
     /// Ends and removes one sandbox. What cannot be removed now is left to the next sweep.

@@ -91,6 +91,18 @@ async fn infrastructure_is_tried_again_and_not_counted() {
     world.assert_clean().await;
 }
 
+/// Lost after it was made and before anything ran in it: at the baseline too.
+#[tokio::test]
+async fn a_sandbox_that_does_not_run_any_more_is_nobodys_fault() {
+    for kind in [ErrorKind::Conflict, ErrorKind::NotFound] {
+        let world = World::new(|_| writes("S1.txt", ""));
+        world.engine.inject(Fault::Exec(kind));
+        let told = world.run(world.spec(&[("S1", "has S1.txt")])).await;
+        assert_eq!(told.run.phase, Phase::Succeeded, "{kind:?}: {}", told.reason());
+        world.assert_clean().await;
+    }
+}
+
 #[tokio::test]
 async fn a_sandbox_lost_in_the_middle_is_nobodys_fault() {
     let lost = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
