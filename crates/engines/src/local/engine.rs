@@ -278,7 +278,9 @@ impl<K: Kind> Engine for LocalEngine<K> {
         let known: HashSet<SandboxId> = known.iter().cloned().collect();
         let mut swept = Vec::new();
         for id in self.blocking(|shelf| shelf.ids()).await? {
-            if !known.contains(&id) {
+            // A directory without its papers is half-made or half-removed: nobody makes one during a sweep.
+            let half = async || self.inspect(&id).await.is_err_and(|error| error.kind() == ErrorKind::NotFound);
+            if !known.contains(&id) || half().await {
                 self.remove(&id).await?;
                 swept.push(Swept { kind: "sandbox".to_owned(), name: id.to_string() });
             }

@@ -42,6 +42,8 @@ pub(crate) struct Files {
     progress_text: String,
     /// Entries of this run are not older.
     since: Timestamp,
+    /// What names of half-written files begin with; no other run's do.
+    mark: String,
 }
 
 impl Files {
@@ -56,6 +58,22 @@ impl Files {
             prd_text: source.text.clone(),
             progress_text: source.progress.clone(),
             since: record.created_at,
+            mark: format!(".cove-{}-", record.id.short()),
+        }
+    }
+
+    /// Removes what a daemon that was killed in the middle of writing left beside the files.
+    pub(super) fn clear_half_written(&self) {
+        let users = [&self.users_prd, &self.users_progress].into_iter().flatten();
+        let mut folders: Vec<PathBuf> =
+            [&self.prd, &self.progress].into_iter().chain(users).filter_map(|path| folder_of(path)).collect();
+        folders.sort();
+        folders.dedup();
+        for entry in folders.iter().flat_map(std::fs::read_dir).flatten().flatten() {
+            let half = entry.file_name().to_string_lossy().starts_with(&self.mark);
+            if half && let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "a half-written file is left");
+            }
         }
     }
 
@@ -90,8 +108,8 @@ impl Files {
         }
         let kept = archive::keep(path, &text, former, self.since)?;
         // Ours first: when we are cut off here, the user's file still says that this is to be done.
-        update(&self.progress, |_| Ok(progress::begun_anew(&self.progress_text, self.since)))?;
-        update(path, |now| match now {
+        update(&self.mark, &self.progress, |_| Ok(progress::begun_anew(&self.progress_text, self.since)))?;
+        update(&self.mark, path, |now| match now {
             Some(now) if now == text => Ok(anew.clone()),
             _ => Err(Error::new(ErrorKind::Conflict, format!("{} is being changed by somebody else", path.display()))),
         })?;
@@ -113,16 +131,19 @@ impl Files {
                 problems.push(Error::new(error.kind(), text).because(error.chain().join(": ")));
             }
         };
-        keep(&self.prd, update(&self.prd, |text| marked(Some(text.unwrap_or_else(|| self.prd_text.clone())))));
+        keep(
+            &self.prd,
+            update(&self.mark, &self.prd, |text| marked(Some(text.unwrap_or_else(|| self.prd_text.clone())))),
+        );
         keep(
             &self.progress,
-            update(&self.progress, |text| noted(Some(text.unwrap_or_else(|| self.progress_text.clone())))),
+            update(&self.mark, &self.progress, |text| noted(Some(text.unwrap_or_else(|| self.progress_text.clone())))),
         );
         if let Some(path) = &self.users_prd {
-            keep(path, update(path, marked));
+            keep(path, update(&self.mark, path, marked));
         }
         if let Some(path) = &self.users_progress {
-            keep(path, update(path, noted));
+            keep(path, update(&self.mark, path, noted));
         }
         problems
     }
@@ -173,19 +194,28 @@ pub(super) fn read(path: &Path) -> Result<Option<String>> {
 }
 
 /// Replaces a file by what `change` makes of it, unless that is the same.
-fn update(path: &Path, change: impl Fn(Option<String>) -> Result<String>) -> Result<()> {
+fn update(mark: &str, path: &Path, change: impl Fn(Option<String>) -> Result<String>) -> Result<()> {
     for _ in 0..TRIES {
         let before = read(path)?;
         let after = change(before.clone())?;
         if before.as_deref() == Some(after.as_str()) {
             return Ok(());
         }
-        let prepared = prepare(path, &after)?;
+        let prepared = prepare(mark, path, &after)?;
         if read(path)? == before {
             return prepared.put();
         }
     }
     Err(Error::new(ErrorKind::Conflict, format!("{} is being changed by somebody else", path.display())))
+}
+
+/// The file itself: a symbolic link stays one.
+fn behind(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn folder_of(path: &Path) -> Option<PathBuf> {
+    behind(path).parent().map(Path::to_owned)
 }
 
 /// A complete new version beside the file.
@@ -194,12 +224,11 @@ struct Prepared {
     path: PathBuf,
 }
 
-fn prepare(path: &Path, text: &str) -> Result<Prepared> {
+fn prepare(mark: &str, path: &Path, text: &str) -> Result<Prepared> {
     let failed = |e: std::io::Error| Error::internal(format!("{} could not be written", path.display())).because(e);
-    // A symbolic link stays one.
-    let path_behind = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path_behind = behind(path);
     let parent = path_behind.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new().prefix(".cove-").tempfile_in(parent).map_err(failed)?;
+    let mut file = tempfile::Builder::new().prefix(mark).tempfile_in(parent).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     let mode = match std::fs::metadata(&path_behind) {
         Ok(old) => {

@@ -30,6 +30,7 @@ impl Owner {
         }
         self.remove_sandboxes().await;
         self.clear_half_made().await;
+        self.files.clear_half_written();
         let underway = self.underway();
         if !underway.is_empty() {
             let remembered = self.remember().await?;
