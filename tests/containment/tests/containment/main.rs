@@ -1,0 +1,79 @@
+//! The containment catalogue against native sandboxes as root, as a user, and as a user without
+//! control groups.
+//!
+//! One trial a set-up runs everything: a start costs more than an attempt.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program says what it skips")]
+
+#[path = "../../../../crates/engines/tests/setups/mod.rs"]
+mod setups;
+
+mod protections;
+
+use std::sync::Arc;
+
+use cove_containment::{EngineGround, Report, Selection, Verdict, attack};
+use cove_core::{Control, InstanceId, Root, SandboxSpec};
+use libtest_mimic::{Failed, Trial};
+use setups::Setup;
+
+fn main() {
+    cove_engines::helper_main();
+    setups::main(trials)
+}
+
+fn trials(setup: Setup) -> Vec<Trial> {
+    let mut out = Vec::new();
+    let mut add = |name: &str, trial: fn(Setup) -> Result<(), Failed>| {
+        out.push(Trial::test(format!("{}::{name}", setup.name()), move || trial(setup)));
+    };
+    add("catalogue", catalogue);
+    add("protections", protections::each_is_missed);
+    out
+}
+
+/// Attacks sandboxes made from a specification.
+fn attacked(setup: Setup, selection: Selection, change: impl FnOnce(&mut SandboxSpec)) -> Result<Report, Failed> {
+    let told = |error: cove_core::Error| error.chain().join(": ");
+    let state = tempfile::Builder::new().prefix("cove-suite-").tempdir()?;
+    let engine = setup.engine(&state.path().join("state"), &InstanceId::new()).map_err(told)?;
+    let mut spec = SandboxSpec::new(Root::Host);
+    spec.hardening.accept_missing = [Control::LimitCpu, Control::LimitMemory, Control::LimitPids].into();
+    change(&mut spec);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let ground = EngineGround(Arc::new(engine));
+    Ok(runtime.block_on(attack(&ground, &spec, selection)).map_err(told)?)
+}
+
+/// Everything is held, every control has its effect, and nothing outside changes.
+fn catalogue(setup: Setup) -> Result<(), Failed> {
+    let report = attacked(setup, Selection::All, |_| {})?;
+    tell(&report);
+    let mut wrong: Vec<String> = report
+        .lines
+        .iter()
+        .filter(|line| matches!(line.verdict, Verdict::Broken | Verdict::Unproven))
+        .map(|line| format!("{:?} {}: {} -> {}", line.verdict, line.id, line.what, line.found))
+        .collect();
+    wrong.extend(report.changed.iter().map(|path| format!("changed: {path}")));
+    if !wrong.is_empty() {
+        return Err(format!("{} of {}:\n{}", wrong.len(), report.lines.len(), wrong.join("\n")).into());
+    }
+    let score = report.score(None);
+    assert!(score.applied() >= 200, "only {} attempts apply", score.applied());
+    assert!(report.reachable_calls().len() <= 4, "{:?}", report.reachable_calls());
+    assert_eq!(report.reachable_families(), ["unix", "inet", "inet6", "netlink"]);
+    Ok(())
+}
+
+/// The figures, and by name what does not apply.
+fn tell(report: &Report) {
+    let score = report.score(None);
+    println!(
+        "{}: {} held, {} broken, {} unproven, {} not applicable, {}% of the weight, {} s",
+        report.engine, score.held, score.broken, score.unproven, score.not_applicable, score.percent(), report.seconds
+    );
+    for line in report.with(Verdict::NotApplicable) {
+        println!("SKIP {} {}: {}", report.engine, line.id, line.found);
+    }
+}
