@@ -102,7 +102,8 @@ fn processes(count: usize, kind: &str) -> Outcome {
 
 fn threads(count: usize) -> Outcome {
     for _ in 0..count {
-        let made = std::thread::Builder::new().stack_size(16 << 10).spawn(|| std::thread::sleep(Duration::from_secs(60)));
+        let made =
+            std::thread::Builder::new().stack_size(16 << 10).spawn(|| std::thread::sleep(Duration::from_secs(60)));
         at("start a thread", made)?;
     }
     all(count, "threads")
@@ -160,7 +161,8 @@ fn memory_file(mib: usize) -> Outcome {
 fn shared_memory(mib: usize) -> Outcome {
     // SAFETY: a segment of our own, written within its bounds and marked for removal at once.
     unsafe {
-        let id = at("shmget", check(libc::shmget(libc::IPC_PRIVATE, mib * MIB, 0o600 | libc::IPC_CREAT).into()))? as i32;
+        let id =
+            at("shmget", check(libc::shmget(libc::IPC_PRIVATE, mib * MIB, 0o600 | libc::IPC_CREAT).into()))? as i32;
         let place = libc::shmat(id, std::ptr::null(), 0);
         libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut());
         if place as isize == -1 {

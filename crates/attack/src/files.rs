@@ -301,7 +301,9 @@ fn set_mode(dir: &str, how: &str, mode: &str) -> Outcome {
             "fchmodat2" => libc::syscall(452, libc::AT_FDCWD, name.as_ptr(), mode, 0),
             "open" => libc::open(name.as_ptr(), libc::O_CREAT | libc::O_WRONLY, mode).into(),
             "creat" => libc::creat(name.as_ptr(), mode).into(),
-            "mknod" => libc::mknod(CString::new(own(dir, "made")).unwrap_or_default().as_ptr(), libc::S_IFREG | mode, 0).into(),
+            "mknod" => {
+                libc::mknod(CString::new(own(dir, "made")).unwrap_or_default().as_ptr(), libc::S_IFREG | mode, 0).into()
+            }
             _ => return Err(Refusal::Absent(format!("no way {how}"))),
         }
     };
@@ -309,7 +311,11 @@ fn set_mode(dir: &str, how: &str, mode: &str) -> Outcome {
     let outcome = at(how, check(result)).and_then(|_| {
         // The kernel may have dropped the bits without a word.
         let found = at("stat", fs::symlink_metadata(&path))?.permissions().mode() & 0o6000;
-        if found == 0 { Err(Refusal::Nothing("the bits were dropped".to_owned())) } else { Ok("the bits are set".to_owned()) }
+        if found == 0 {
+            Err(Refusal::Nothing("the bits were dropped".to_owned()))
+        } else {
+            Ok("the bits are set".to_owned())
+        }
     });
     let _ = fs::remove_file(path);
     outcome

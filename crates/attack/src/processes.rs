@@ -23,7 +23,11 @@ pub fn attempt(place: &Where, verb: &str, words: &[&str]) -> Option<Outcome> {
         ("memory-call", [which]) => each(which, call_memory),
         ("see", [which, file]) => each(which, |pid| {
             let text = at("read", fs::read(format!("/proc/{pid}/{file}")))?;
-            if text.is_empty() { Err(Refusal::Nothing("empty".to_owned())) } else { Ok(format!("{file} of {pid} was read")) }
+            if text.is_empty() {
+                Err(Refusal::Nothing("empty".to_owned()))
+            } else {
+                Ok(format!("{file} of {pid} was read"))
+            }
         }),
         ("find", [file, token]) => find(file, token),
         ("visible", [most]) => visible(most),
@@ -329,7 +333,10 @@ fn type_into(how: &str, request: &str) -> Outcome {
                 libc::setsid();
                 libc::unlockpt(master as i32);
                 let mut number = 0_u32;
-                at("find the terminal", check(libc::ioctl(master as i32, libc::TIOCGPTN as _, &raw mut number).into()))?;
+                at(
+                    "find the terminal",
+                    check(libc::ioctl(master as i32, libc::TIOCGPTN as _, &raw mut number).into()),
+                )?;
                 let path = std::ffi::CString::new(format!("/dev/pts/{number}")).unwrap_or_default();
                 // The first terminal that a session's leader opens becomes its own.
                 at("open the terminal", check(libc::open(path.as_ptr(), libc::O_RDWR).into()))? as i32

@@ -61,9 +61,9 @@ fn connect_abstract(name: &str) -> Outcome {
 
 fn send(text: &str) -> Outcome {
     let address = address(text)?;
-    let own: SocketAddr = (if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).parse().map_err(|_| {
-        Refusal::Absent("no own address".to_owned())
-    })?;
+    let own: SocketAddr = (if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })
+        .parse()
+        .map_err(|_| Refusal::Absent("no own address".to_owned()))?;
     let socket = at("bind", UdpSocket::bind(own))?;
     at("send", socket.send_to(b"cove", address)).map(|_| format!("a datagram left for {text}"))
 }

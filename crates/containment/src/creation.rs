@@ -58,7 +58,8 @@ fn changed(stage: &Stage, base: &SandboxSpec, change: &Change, id: &str) -> Resu
     let fill = |text: &str| stage.fill(text, true).replace("\\n", "\n").replace("\\0", "\0");
     let mount = |source: PathBuf, target: &str| Mount { source, target: target.into(), read_only: true, give: false };
     let place = stage.path("scratch").join(id);
-    let made = |result: io::Result<()>| result.context(ErrorKind::Internal, format!("{} could not be made", place.display()));
+    let made =
+        |result: io::Result<()>| result.context(ErrorKind::Internal, format!("{} could not be made", place.display()));
     match change {
         Change::Source(path) => spec.mounts.push(mount(fill(path).into(), "/mnt/extra")),
         Change::SourceLink(to) => {
@@ -191,7 +192,12 @@ fn raw(builder: &mut tar::Builder<fs::File>, header: &mut tar::Header, name: &[u
         field[..name.len()].copy_from_slice(name);
     } else {
         // The longer half goes where readers put it in front again.
-        let cut = name.iter().enumerate().filter(|(at, byte)| **byte == b'/' && name.len() - at - 1 <= 100).map(|(at, _)| at).next();
+        let cut = name
+            .iter()
+            .enumerate()
+            .filter(|(at, byte)| **byte == b'/' && name.len() - at - 1 <= 100)
+            .map(|(at, _)| at)
+            .next();
         let cut = cut.ok_or(io::ErrorKind::InvalidInput)?;
         let ustar = header.as_ustar_mut().ok_or(io::ErrorKind::InvalidInput)?;
         if cut > ustar.prefix.len() {

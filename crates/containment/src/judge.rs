@@ -61,7 +61,12 @@ const NOT_THERE: [&str; 4] = ["ENOENT", "ENOTDIR", "ENXIO", "ENODEV"];
 
 /// Judges an attempt by its answer and those of its controls. `missing` says why the control that
 /// holds it was gone without, if it was.
-pub fn judge(variant: &Variant, answer: Option<&Answer>, controls: &Answers, missing: Option<&str>) -> (Verdict, String) {
+pub fn judge(
+    variant: &Variant,
+    answer: Option<&Answer>,
+    controls: &Answers,
+    missing: Option<&str>,
+) -> (Verdict, String) {
     let Some(answer) = answer else {
         return (Verdict::Broken, "no answer came: the attempt ended the program that made it".to_owned());
     };
@@ -131,9 +136,23 @@ mod tests {
             ("not seen", Proof::Witness("x"), Some(&held), controls(&refused("EINVAL")), None, Verdict::Unproven),
             ("not there", Proof::SameIfThere, Some(&held), controls(&refused("ENOENT")), None, Verdict::NotApplicable),
             ("reached the kernel", Proof::Same, Some(&refused("EINVAL")), controls(&effect), None, Verdict::Broken),
-            ("not known to the kernel", Proof::Same, Some(&refused("ENOSYS")), controls(&effect), None, Verdict::Broken),
+            (
+                "not known to the kernel",
+                Proof::Same,
+                Some(&refused("ENOSYS")),
+                controls(&effect),
+                None,
+                Verdict::Broken,
+            ),
             ("an effect", Proof::Same, Some(&effect), controls(&effect), None, Verdict::Broken),
-            ("an effect without the limit", Proof::Same, Some(&effect), controls(&effect), Some("no groups"), Verdict::NotApplicable),
+            (
+                "an effect without the limit",
+                Proof::Same,
+                Some(&effect),
+                controls(&effect),
+                Some("no groups"),
+                Verdict::NotApplicable,
+            ),
             ("silence", Proof::Same, None, controls(&effect), None, Verdict::Broken),
         ] {
             assert_eq!(judge(&variant(&[proof]), answer, &controls, missing).0, expected, "{name}");
@@ -142,7 +161,8 @@ mod tests {
 
     #[test]
     fn lines_are_read_and_noise_is_not() {
-        let answers = read(b"{\"id\":\"a\",\"outcome\":\"refused\",\"errno\":\"EPERM\",\"detail\":\"\"}\r\nnoise\n{}\n");
+        let answers =
+            read(b"{\"id\":\"a\",\"outcome\":\"refused\",\"errno\":\"EPERM\",\"detail\":\"\"}\r\nnoise\n{}\n");
         assert_eq!(answers.len(), 1);
         assert_eq!(answers["a"].errno, "EPERM");
     }

@@ -121,7 +121,8 @@ impl Report {
 
     /// Whether everything that applies was held, with its control, and nothing outside changed.
     pub fn holds(&self) -> bool {
-        self.changed.is_empty() && self.lines.iter().all(|l| matches!(l.verdict, Verdict::Held | Verdict::NotApplicable))
+        self.changed.is_empty()
+            && self.lines.iter().all(|l| matches!(l.verdict, Verdict::Held | Verdict::NotApplicable))
     }
 
     /// Lines with a verdict.

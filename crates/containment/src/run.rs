@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use cove_core::engine::{Output, PtySize};
-use cove_core::{Control, Error, ErrorKind, Exec, ExecSpec, Limits, Result, SandboxId, SandboxInfo, SandboxSpec, SandboxState};
+use cove_core::{
+    Control, Error, ErrorKind, Exec, ExecSpec, Limits, Result, SandboxId, SandboxInfo, SandboxSpec, SandboxState,
+};
 
 use crate::catalogue::exhaustion as tight;
 use crate::catalogue::{Group, Proof, Scene, Variant, catalogue};
@@ -52,7 +54,16 @@ pub async fn attack(ground: &dyn Ground, base: &SandboxSpec, selection: Selectio
     let stage = Stage::new()?;
     let all = catalogue();
     let variants: Vec<&Variant> = all.iter().filter(|variant| selection.takes(variant)).collect();
-    let mut run = Run { ground, stage: &stage, base, variants, made: Vec::new(), answers: Answers::new(), controls: Answers::new(), missing: Vec::new() };
+    let mut run = Run {
+        ground,
+        stage: &stage,
+        base,
+        variants,
+        made: Vec::new(),
+        answers: Answers::new(),
+        controls: Answers::new(),
+        missing: Vec::new(),
+    };
     let done = run.all().await;
     let mut failed = None;
     for id in &run.made {
@@ -121,13 +132,20 @@ impl<'a> Run<'a> {
             for (number, proof) in variant.proofs.iter().enumerate() {
                 if *proof == Proof::Seen {
                     let id = control_id(variant, number);
-                    self.controls.insert(id.clone(), Answer::new(&id, "effect", "", "the same without the change was made"));
+                    self.controls
+                        .insert(id.clone(), Answer::new(&id, "effect", "", "the same without the change was made"));
                 }
             }
         }
     }
 
-    async fn list(&mut self, id: &SandboxId, name: &str, wanted: impl Fn(&Scene) -> bool, terminal: bool) -> Result<()> {
+    async fn list(
+        &mut self,
+        id: &SandboxId,
+        name: &str,
+        wanted: impl Fn(&Scene) -> bool,
+        terminal: bool,
+    ) -> Result<()> {
         let mut left = self.of(wanted);
         while !left.is_empty() {
             let lines: Vec<String> =
@@ -162,7 +180,8 @@ impl<'a> Run<'a> {
 
     /// Makes the sandbox beside a place worth looking into, and looks from there.
     async fn settle(&mut self, id: &SandboxId) -> Result<Option<Exec>> {
-        let chosen: Vec<&Variant> = self.variants.iter().copied().filter(|v| v.proofs.contains(&Proof::Neighbour)).collect();
+        let chosen: Vec<&Variant> =
+            self.variants.iter().copied().filter(|v| v.proofs.contains(&Proof::Neighbour)).collect();
         if chosen.is_empty() {
             return Ok(None);
         }
@@ -272,7 +291,8 @@ impl<'a> Run<'a> {
 
     fn report(&self, begun: Instant) -> Report {
         let lines = self.variants.iter().map(|variant| {
-            let missing = self.missing.contains(&variant.control).then_some("the host cannot give it and it was accepted");
+            let missing =
+                self.missing.contains(&variant.control).then_some("the host cannot give it and it was accepted");
             let (verdict, found) = judge(variant, self.answers.get(&variant.id), &self.controls, missing);
             Line {
                 id: variant.id.clone(),

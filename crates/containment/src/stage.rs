@@ -51,7 +51,8 @@ impl Stage {
         lay_out(path, &token).context(ErrorKind::Internal, format!("{} could not be prepared", path.display()))?;
         program::write(&path.join("ro/program"))?;
         mark(path);
-        let (listener, said, port) = listen(path, &token).context(ErrorKind::Internal, "No listener could be started")?;
+        let (listener, said, port) =
+            listen(path, &token).context(ErrorKind::Internal, "No listener could be started")?;
         let before = snapshot(&path.join("outside"));
         Ok(Self { dir, token, listener, _said: said, port, before })
     }
@@ -96,7 +97,8 @@ impl Stage {
     /// `Internal` when it cannot be written.
     pub fn list(&self, name: &str, lines: &[String]) -> Result<String> {
         let path = self.path("ro/lists").join(name);
-        fs::write(&path, lines.join("\n")).context(ErrorKind::Internal, format!("{} cannot be written", path.display()))?;
+        fs::write(&path, lines.join("\n"))
+            .context(ErrorKind::Internal, format!("{} cannot be written", path.display()))?;
         Ok(format!("{READ_ONLY}/lists/{name}"))
     }
 
@@ -145,8 +147,11 @@ impl Stage {
     /// What changed outside; empty when nothing did.
     pub fn changes(&self) -> Vec<String> {
         let now = snapshot(&self.path("outside"));
-        let mut out: Vec<String> =
-            now.iter().filter(|(path, about)| self.before.get(*path) != Some(about)).map(|(path, _)| path.display().to_string()).collect();
+        let mut out: Vec<String> = now
+            .iter()
+            .filter(|(path, about)| self.before.get(*path) != Some(about))
+            .map(|(path, _)| path.display().to_string())
+            .collect();
         out.extend(self.before.keys().filter(|path| !now.contains_key(*path)).map(|path| path.display().to_string()));
         out
     }
@@ -169,9 +174,12 @@ fn lay_out(dir: &Path, token: &str) -> io::Result<()> {
         fs::create_dir(dir.join(name))?;
     }
     // Open to everybody, so that nothing but the sandbox keeps them from being read and written.
-    for (name, content, bits) in
-        [("outside/flag", token, 0o644), ("outside/canary", "whole\n", 0o666), ("ro/file", "x", 0o666), ("scratch/own", "x", 0o666)]
-    {
+    for (name, content, bits) in [
+        ("outside/flag", token, 0o644),
+        ("outside/canary", "whole\n", 0o666),
+        ("ro/file", "x", 0o666),
+        ("scratch/own", "x", 0o666),
+    ] {
         fs::write(dir.join(name), content)?;
         mode(&dir.join(name), bits)?;
     }

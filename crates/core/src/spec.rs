@@ -95,14 +95,17 @@ impl SandboxSpec {
             if !targets.insert(&mount.target) {
                 return Err(Error::invalid(format!("Two mounts have the target {}", mount.target.display())));
             }
-            if reserved(&mount.target) {
+            if reserved(&mount.target) || mount.target.starts_with("/dev") {
                 return Err(Error::invalid(format!("The mount target {} is reserved", mount.target.display())));
             }
         }
         for tmpfs in &self.tmpfs {
             absolute("The memory-backed directory", &tmpfs.target)?;
             if reserved(&tmpfs.target) {
-                return Err(Error::invalid(format!("The memory-backed directory {} is reserved", tmpfs.target.display())));
+                return Err(Error::invalid(format!(
+                    "The memory-backed directory {} is reserved",
+                    tmpfs.target.display()
+                )));
             }
         }
         for (name, value) in &self.env {

@@ -15,6 +15,8 @@ pub mod local;
 pub mod native;
 #[cfg(target_os = "linux")]
 pub mod podman;
+#[cfg(all(test, target_os = "linux"))]
+mod races;
 #[cfg(target_os = "linux")]
 pub mod supervisor;
 

@@ -5,7 +5,8 @@ use cove_core::Control;
 use super::{HIDDEN, MASKED, Probe, Proof, SEALED, Scene, Variant, other};
 
 /// What a way through another process answers; some lead to pipes and other things that are no way.
-const NO_WAY: &[&str] = &["EACCES", "EPERM", "ENOENT", "NOTHING", "ESRCH", "EAGAIN", "ENOTDIR", "EISDIR", "ENXIO", "EINVAL"];
+const NO_WAY: &[&str] =
+    &["EACCES", "EPERM", "ENOENT", "NOTHING", "ESRCH", "EAGAIN", "ENOTDIR", "EISDIR", "ENXIO", "EINVAL"];
 
 /// The harmless file that is written where an attempt's own target would harm.
 fn own_file() -> Proof {
@@ -36,19 +37,15 @@ fn processes() -> Vec<Variant> {
     for kind in ["root", "cwd", "fd", "map_files"] {
         for (who, which) in [("init", "1"), ("keeper", "grandparent"), ("any", "all")] {
             let what = format!("read a file of the host through {kind} of {who}");
-            let variant = isolated(
-                &format!("{kind}-{who}"),
-                what,
-                &["flag-by-process", kind, which, "{flag}", "{token}"],
-            );
+            let variant =
+                isolated(&format!("{kind}-{who}"), what, &["flag-by-process", kind, which, "{flag}", "{token}"]);
             let beside = other(&["flag-by-process", "cwd", "{hostpid}", "{flag}", "{token}"]);
             out.push(variant.held(NO_WAY).proofs([beside]).weight(5).probe(Probe::HostFiles));
         }
     }
     for file in ["environ", "maps", "auxv", "stack", "syscall", "smaps", "pagemap", "personality"] {
         for (who, which) in [("init", "1"), ("keeper", "grandparent")] {
-            let variant =
-                isolated(&format!("{file}-of-{who}"), format!("read {file} of {who}"), &["see", which, file]);
+            let variant = isolated(&format!("{file}-of-{who}"), format!("read {file} of {who}"), &["see", which, file]);
             let variant = variant.proofs([other(&["see", "{hostpid}", "environ"])]);
             out.push(if file == "environ" { variant.probe(Probe::Secrets).weight(4) } else { variant });
         }
@@ -65,14 +62,22 @@ fn processes() -> Vec<Variant> {
         let variant = isolated(id, what, &["find", file, "{secret}"]).weight(5).probe(Probe::Secrets);
         out.push(variant);
     }
-    out.push(isolated("signal-host-process", "signal a process of the host".into(), &["signal", "{hostpid}"]).weight(4));
+    out.push(
+        isolated("signal-host-process", "signal a process of the host".into(), &["signal", "{hostpid}"]).weight(4),
+    );
     out.push(isolated("visible", "see processes of the host".into(), &["visible", "60"]));
     for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
         let words = ["same-namespace", kind, &format!("{{ns:{kind}}}")];
         out.push(isolated(&format!("same-{kind}"), format!("share the host's {kind} namespace"), &words).weight(5));
     }
-    for (id, path) in [("mnt", "/proc/1/ns/mnt"), ("pid", "/proc/1/ns/pid"), ("net", "/proc/1/ns/net"), ("user", "/proc/1/ns/user")] {
-        let variant = isolated(&format!("join-{id}-of-init"), format!("join the {id} namespace of process 1"), &["join", path, "0"]);
+    for (id, path) in
+        [("mnt", "/proc/1/ns/mnt"), ("pid", "/proc/1/ns/pid"), ("net", "/proc/1/ns/net"), ("user", "/proc/1/ns/user")]
+    {
+        let variant = isolated(
+            &format!("join-{id}-of-init"),
+            format!("join the {id} namespace of process 1"),
+            &["join", path, "0"],
+        );
         let reached = path.replace("/1/", "/{hostpid}/");
         out.push(variant.proofs([other(&["reach", &reached])]).weight(4));
     }
@@ -113,10 +118,17 @@ fn programs() -> Vec<Variant> {
     let mut out = Vec::new();
     for (who, which) in [("itself", "{self}"), ("init", "1"), ("keeper", "grandparent")] {
         let which = if which == "{self}" { "self" } else { which };
-        let variant = Variant::new(format!("E7-program-of-{who}"), format!("write the program of {who}"), control, &["open-exe", which]);
+        let variant = Variant::new(
+            format!("E7-program-of-{who}"),
+            format!("write the program of {who}"),
+            control,
+            &["open-exe", which],
+        );
         out.push(variant.held(SEALED).proofs([own_file()]).weight(5));
     }
-    for (id, path) in [("guest", "/run/cove/guest"), ("attack", "{ro}/program"), ("shell", "/bin/sh"), ("env", "/usr/bin/env")] {
+    for (id, path) in
+        [("guest", "/run/cove/guest"), ("attack", "{ro}/program"), ("shell", "/bin/sh"), ("env", "/usr/bin/env")]
+    {
         let variant = Variant::new(format!("E7-{id}"), format!("change {path}"), control, &["take-over", path]);
         out.push(variant.held(SEALED).proofs([other(&["take-over", "{own}"])]).weight(4));
     }
@@ -171,8 +183,15 @@ fn control_groups() -> Vec<Variant> {
         );
         out.push(variant.held(&["EROFS", "EACCES", "EPERM", "ABSENT"]).proofs([Proof::Same, own_file()]).weight(5));
     }
-    for (id, path) in [("memory", "/sys/fs/cgroup/memory/cove"), ("pids", "/sys/fs/cgroup/pids/cove"), ("top", "/sys/fs/cgroup/cove")] {
-        let variant = Variant::new(format!("E8-group-{id}"), "make a control group", Control::ReadOnlyRoot, &["make-directory", path]);
+    for (id, path) in
+        [("memory", "/sys/fs/cgroup/memory/cove"), ("pids", "/sys/fs/cgroup/pids/cove"), ("top", "/sys/fs/cgroup/cove")]
+    {
+        let variant = Variant::new(
+            format!("E8-group-{id}"),
+            "make a control group",
+            Control::ReadOnlyRoot,
+            &["make-directory", path],
+        );
         out.push(variant.held(SEALED).proofs([other(&["make-directory", "{work}/made"])]).weight(4));
     }
     out
@@ -240,12 +259,23 @@ fn kernel_files() -> Vec<Variant> {
         "/sys/class/net/lo/address",
     ] {
         let id = path.trim_start_matches('/').replace(['/', '_'], "-");
-        let variant = Variant::new(format!("E9-read-{id}"), format!("read {path}"), Control::MaskedPaths, &["read", path]);
+        let variant =
+            Variant::new(format!("E9-read-{id}"), format!("read {path}"), Control::MaskedPaths, &["read", path]);
         out.push(variant.held(MASKED).proofs([Proof::SameIfThere, other(&["read", "{own}"])]));
     }
-    for path in ["/sys/kernel/debug", "/sys/firmware", "/sys/kernel/security", "/sys/fs/bpf", "/proc/scsi", "/proc/acpi", "/sys/bus/pci/devices", "/sys/block"] {
+    for path in [
+        "/sys/kernel/debug",
+        "/sys/firmware",
+        "/sys/kernel/security",
+        "/sys/fs/bpf",
+        "/proc/scsi",
+        "/proc/acpi",
+        "/sys/bus/pci/devices",
+        "/sys/block",
+    ] {
         let id = path.trim_start_matches('/').replace(['/', '_'], "-");
-        let variant = Variant::new(format!("E9-list-{id}"), format!("look into {path}"), Control::MaskedPaths, &["list", path]);
+        let variant =
+            Variant::new(format!("E9-list-{id}"), format!("look into {path}"), Control::MaskedPaths, &["list", path]);
         out.push(variant.held(MASKED).proofs([Proof::SameIfThere, other(&["list", "{stage}"])]).weight(2));
     }
     out
@@ -268,14 +298,48 @@ fn devices() -> Vec<Variant> {
         ("whiteout", "character", "0", "0"),
     ] {
         let words = ["node", "{work}", kind, major, minor];
-        let variant = Variant::new(format!("E16-make-{name}"), format!("make the device {name}"), Control::Seccomp, &words);
+        let variant =
+            Variant::new(format!("E16-make-{name}"), format!("make the device {name}"), Control::Seccomp, &words);
         out.push(variant.proofs([Proof::Same, Proof::Witness("mknod"), Proof::Witness("mknodat")]).weight(5));
     }
     for name in [
-        "mem", "kmem", "port", "kmsg", "sda", "vda", "nvme0n1", "xvda", "loop0", "loop-control", "fuse", "kvm",
-        "net/tun", "vhost-net", "vhost-vsock", "userfaultfd", "uinput", "hpet", "rtc0", "snapshot",
-        "mapper/control", "dri/card0", "vfio/vfio", "cuse", "btrfs-control", "nvram", "cpu/0/msr", "sg0", "ttyS0",
-        "tty1", "console", "input/event0", "vsock", "autofs", "cpu_dma_latency", "watchdog", "zero-does-not-exist",
+        "mem",
+        "kmem",
+        "port",
+        "kmsg",
+        "sda",
+        "vda",
+        "nvme0n1",
+        "xvda",
+        "loop0",
+        "loop-control",
+        "fuse",
+        "kvm",
+        "net/tun",
+        "vhost-net",
+        "vhost-vsock",
+        "userfaultfd",
+        "uinput",
+        "hpet",
+        "rtc0",
+        "snapshot",
+        "mapper/control",
+        "dri/card0",
+        "vfio/vfio",
+        "cuse",
+        "btrfs-control",
+        "nvram",
+        "cpu/0/msr",
+        "sg0",
+        "ttyS0",
+        "tty1",
+        "console",
+        "input/event0",
+        "vsock",
+        "autofs",
+        "cpu_dma_latency",
+        "watchdog",
+        "zero-does-not-exist",
     ] {
         if name == "zero-does-not-exist" {
             continue;
@@ -297,11 +361,20 @@ fn rights() -> Vec<Variant> {
             let what = format!("make a {bits} program by {how}");
             let words = ["set-mode", "{work}", how, mode];
             let variant = Variant::new(format!("E17-{bits}-{how}"), what, Control::Seccomp, &words);
-            let proofs = if how == "fchmodat2" { vec![Proof::Same, Proof::Beyond, Proof::Witness("fchmodat2")] } else { vec![Proof::Same] };
+            let proofs = if how == "fchmodat2" {
+                vec![Proof::Same, Proof::Beyond, Proof::Witness("fchmodat2")]
+            } else {
+                vec![Proof::Same]
+            };
             out.push(variant.proofs(proofs).weight(4));
         }
     }
-    let capability = Variant::new("E17-capability", "make a program with a capability", Control::CapabilityDrop, &["set-capability", "{work}"]);
+    let capability = Variant::new(
+        "E17-capability",
+        "make a program with a capability",
+        Control::CapabilityDrop,
+        &["set-capability", "{work}"],
+    );
     out.push(capability.or(Proof::Witness("setxattr")).weight(4));
     for kind in ["setuid", "setgid", "capable"] {
         let words = ["as-nobody", "gain", &format!("{{ro}}/{kind}")];
@@ -311,10 +384,19 @@ fn rights() -> Vec<Variant> {
             Control::NoNewPrivileges,
             &words,
         );
-        out.push(variant.held(&["NOTHING", "EPERM", "EACCES"]).proofs([Proof::SameIfThere]).weight(5).probe(Probe::Capabilities));
+        out.push(
+            variant
+                .held(&["NOTHING", "EPERM", "EACCES"])
+                .proofs([Proof::SameIfThere])
+                .weight(5)
+                .probe(Probe::Capabilities),
+        );
     }
-    for (who, call) in [("root", "setresuid"), ("root-group", "setresgid"), ("somebody", "setresuid"), ("more-groups", "setgroups")] {
-        let variant = Variant::new(format!("E17-become-{who}"), format!("become {who}"), Control::NonRoot, &["become", who]);
+    for (who, call) in
+        [("root", "setresuid"), ("root-group", "setresgid"), ("somebody", "setresuid"), ("more-groups", "setgroups")]
+    {
+        let variant =
+            Variant::new(format!("E17-become-{who}"), format!("become {who}"), Control::NonRoot, &["become", who]);
         let variant = variant.held(&["EPERM", "EINVAL"]).proofs([Proof::Same, Proof::Witness(call)]);
         out.push(variant.weight(4).probe(Probe::Capabilities));
     }
@@ -325,10 +407,16 @@ fn rights() -> Vec<Variant> {
         ("ambient", "raise an ambient capability", "47", "2", "1"),
         ("bounding", "change the bounding set", "24", "1", "0"),
     ] {
-        let variant = Variant::new(format!("E17-{id}"), what, Control::CapabilityDrop, &["control", option, two, three]);
+        let variant =
+            Variant::new(format!("E17-{id}"), what, Control::CapabilityDrop, &["control", option, two, three]);
         out.push(variant.or(Proof::Witness("prctl")).probe(Probe::Capabilities));
     }
-    let new = Variant::new("E17-new-privileges", "gain rights by running programs", Control::NoNewPrivileges, &["new-privileges"]);
+    let new = Variant::new(
+        "E17-new-privileges",
+        "gain rights by running programs",
+        Control::NoNewPrivileges,
+        &["new-privileges"],
+    );
     out.push(new.held(&["NOTHING"]).weight(4).probe(Probe::Capabilities));
     out
 }
@@ -350,12 +438,17 @@ fn terminals() -> Vec<Variant> {
 /// E23: processes that want to stay, and the end of process 1.
 fn survivors() -> Vec<Variant> {
     let mut out = Vec::new();
-    for (signal, number) in [("KILL", "9"), ("TERM", "15"), ("STOP", "19"), ("SEGV", "11"), ("HUP", "1"), ("TSTP", "20")] {
+    for (signal, number) in
+        [("KILL", "9"), ("TERM", "15"), ("STOP", "19"), ("SEGV", "11"), ("HUP", "1"), ("TSTP", "20")]
+    {
         let what = format!("end or halt process 1 with SIG{signal}");
-        let variant = Variant::new(format!("E23-init-{signal}"), what, Control::IsolationContainer, &["end", "1", number]);
+        let variant =
+            Variant::new(format!("E23-init-{signal}"), what, Control::IsolationContainer, &["end", "1", number]);
         out.push(variant.held(&["NOTHING", "EPERM"]).proofs([other(&["end-child", number])]));
     }
-    for kind in ["same-session", "new-session", "forked-twice", "deep", "deaf", "stopped", "storm", "threads", "vfork-like"] {
+    for kind in
+        ["same-session", "new-session", "forked-twice", "deep", "deaf", "stopped", "storm", "threads", "vfork-like"]
+    {
         let what = format!("outlive the sandbox ({})", kind.replace('-', " "));
         let variant = Variant::new(format!("E23-outlive-{kind}"), what, Control::IsolationContainer, &[]);
         out.push(variant.scene(Scene::Survival(kind)).held(&["GONE"]).proofs([Proof::Seen]).weight(4));

@@ -37,8 +37,16 @@ pub(super) fn variants() -> Vec<Variant> {
     ] {
         out.push(tight(id, what, Control::LimitMemory, words, KILLED).weight(4));
     }
-    for (id, place) in [("tmp", "/tmp"), ("shm", "/dev/shm"), ("run", "/run"), ("home", "/home/ralph"), ("workdir", "/workspace")] {
-        let variant = tight(&format!("R2-fill-{id}"), "take memory by files", Control::LimitMemory, &["fill", place, "160"], &["ENOSPC", "SIGKILL", "EACCES", "EROFS", "ENOENT", "EDQUOT"]);
+    for (id, place) in
+        [("tmp", "/tmp"), ("shm", "/dev/shm"), ("run", "/run"), ("home", "/home/ralph"), ("workdir", "/workspace")]
+    {
+        let variant = tight(
+            &format!("R2-fill-{id}"),
+            "take memory by files",
+            Control::LimitMemory,
+            &["fill", place, "160"],
+            &["ENOSPC", "SIGKILL", "EACCES", "EROFS", "ENOENT", "EDQUOT"],
+        );
         out.push(variant.proofs([other(&["fill", "{work}", "160"])]));
     }
     for (id, what, words) in [
@@ -54,27 +62,84 @@ pub(super) fn variants() -> Vec<Variant> {
         };
         out.push(tight(id, what, Control::LimitOpenFiles, words, &["EMFILE", "ENOSPC"]).proofs([proof]).weight(2));
     }
-    out.push(tight("R2-locked", "lock memory", Control::LimitMemory, &["locked-memory", "48"], &["ENOMEM", "EPERM", "EAGAIN", "SIGKILL"]).proofs([Proof::Same, other(&["locked-memory", "1"])]));
+    out.push(
+        tight(
+            "R2-locked",
+            "lock memory",
+            Control::LimitMemory,
+            &["locked-memory", "48"],
+            &["ENOMEM", "EPERM", "EAGAIN", "SIGKILL"],
+        )
+        .proofs([Proof::Same, other(&["locked-memory", "1"])]),
+    );
     for (id, place) in [("tmp", "/tmp"), ("shm", "/dev/shm")] {
         let words = ["files", place, "12000"];
-        let variant = tight(&format!("R3-files-{id}"), "make files without end", Control::LimitMemory, &words, &["ENOSPC", "SIGKILL", "ENOMEM", "EDQUOT"]);
+        let variant = tight(
+            &format!("R3-files-{id}"),
+            "make files without end",
+            Control::LimitMemory,
+            &words,
+            &["ENOSPC", "SIGKILL", "ENOMEM", "EDQUOT"],
+        );
         out.push(variant.proofs([other(&["files", "{work}", "12000"])]));
     }
-    out.push(tight("R3-sparse", "make a file of great size", Control::LimitDisk, &["sparse", "{work}", "4096"], &["EFBIG", "ENOSPC", "SIGXFSZ"]));
-    out.push(tight("R3-queues", "take memory by message queues", Control::LimitMemory, &["message-queues", "300"], &["EMFILE", "ENOSPC", "ENOMEM", "EPERM", "EACCES"]).proofs([other(&["message-queues", "2"])]).weight(2));
+    out.push(tight(
+        "R3-sparse",
+        "make a file of great size",
+        Control::LimitDisk,
+        &["sparse", "{work}", "4096"],
+        &["EFBIG", "ENOSPC", "SIGXFSZ"],
+    ));
+    out.push(
+        tight(
+            "R3-queues",
+            "take memory by message queues",
+            Control::LimitMemory,
+            &["message-queues", "300"],
+            &["EMFILE", "ENOSPC", "ENOMEM", "EPERM", "EACCES"],
+        )
+        .proofs([other(&["message-queues", "2"])])
+        .weight(2),
+    );
     let disk = Variant::new("R3-disk", "fill the disk", Control::LimitDisk, &["fill-and-stay", "{work}", "40"]);
-    out.push(disk.scene(Scene::Disk).held(&["STOPPED", "ENOSPC", "EDQUOT"]).proofs([other(&["fill", "{work}", "40"])]).weight(4));
-    for (id, value) in [("nofile", "1048576"), ("nproc", "1000000"), ("memlock", "1073741824"), ("msgqueue", "1073741824"), ("fsize", "1099511627776"), ("rtprio", "99"), ("nice", "40")] {
+    out.push(
+        disk.scene(Scene::Disk)
+            .held(&["STOPPED", "ENOSPC", "EDQUOT"])
+            .proofs([other(&["fill", "{work}", "40"])])
+            .weight(4),
+    );
+    for (id, value) in [
+        ("nofile", "1048576"),
+        ("nproc", "1000000"),
+        ("memlock", "1073741824"),
+        ("msgqueue", "1073741824"),
+        ("fsize", "1099511627776"),
+        ("rtprio", "99"),
+        ("nice", "40"),
+    ] {
         let control = match id {
             "nofile" => Control::LimitOpenFiles,
             "nproc" => Control::LimitPids,
             "fsize" => Control::LimitDisk,
             _ => Control::LimitMemory,
         };
-        let variant = tight(&format!("R5-raise-{id}"), "raise a resource limit", control, &["raise", id, value], &["EPERM"]);
+        let variant =
+            tight(&format!("R5-raise-{id}"), "raise a resource limit", control, &["raise", id, value], &["EPERM"]);
         out.push(variant.proofs([Proof::Same, Proof::Witness("prlimit64")]));
     }
-    out.push(tight("R5-priority", "be served before others", Control::CapabilityDrop, &["priority", "10"], &["EACCES", "EPERM"]).proofs([Proof::Same, Proof::Witness("setpriority")]));
-    out.push(tight("R5-real-time", "be scheduled in real time", Control::CapabilityDrop, &["real-time"], &["EPERM"]).proofs([Proof::Same, Proof::Witness("sched_setscheduler")]));
+    out.push(
+        tight(
+            "R5-priority",
+            "be served before others",
+            Control::CapabilityDrop,
+            &["priority", "10"],
+            &["EACCES", "EPERM"],
+        )
+        .proofs([Proof::Same, Proof::Witness("setpriority")]),
+    );
+    out.push(
+        tight("R5-real-time", "be scheduled in real time", Control::CapabilityDrop, &["real-time"], &["EPERM"])
+            .proofs([Proof::Same, Proof::Witness("sched_setscheduler")]),
+    );
     out
 }

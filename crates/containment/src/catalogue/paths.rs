@@ -7,8 +7,19 @@ use super::{Change, HIDDEN, Probe, Proof, SEALED, Scene, Variant, other};
 /// Answers to a specification that is not fulfilled.
 const DECLINED: &[&str] = &["invalid", "refused", "unsupported", "denied", "not_found"];
 /// The same, or made in a way that has no effect.
-const DECLINED_OR_HARMLESS: &[&str] =
-    &["invalid", "refused", "unsupported", "denied", "not_found", "not_started", "NOTHING", "ENOENT", "EACCES", "EPERM", "EROFS"];
+const DECLINED_OR_HARMLESS: &[&str] = &[
+    "invalid",
+    "refused",
+    "unsupported",
+    "denied",
+    "not_found",
+    "not_started",
+    "NOTHING",
+    "ENOENT",
+    "EACCES",
+    "EPERM",
+    "EROFS",
+];
 
 pub(super) fn variants() -> Vec<Variant> {
     [spellings(), links(), sources(), targets(), roots(), archives(), names(), rights()].concat()
@@ -38,12 +49,19 @@ fn spellings() -> Vec<Variant> {
         ("groups", "/sys/fs/cgroup"),
     ] {
         let words = ["flag-by-climbing", from, "{flag}", "{token}"];
-        let read = mounts(format!("P1-climb-{id}"), format!("read a file of the host by climbing out of {from}"), &words);
+        let read =
+            mounts(format!("P1-climb-{id}"), format!("read a file of the host by climbing out of {from}"), &words);
         let proof = other(&["flag-by-climbing", "{work}", "{flag}", "{token}"]);
         out.push(read.proofs([proof]).probe(Probe::HostFiles));
         let words = ["append-by-climbing", from, "{canary}", "x"];
-        let write = mounts(format!("P1-write-{id}"), format!("write a file of the host by climbing out of {from}"), &words);
-        out.push(write.held(&["ENOENT", "ENOTDIR", "EACCES", "EROFS", "EPERM"]).proofs([other(&["append-by-climbing", "{work}", "{own}", "x"])]));
+        let write =
+            mounts(format!("P1-write-{id}"), format!("write a file of the host by climbing out of {from}"), &words);
+        out.push(write.held(&["ENOENT", "ENOTDIR", "EACCES", "EROFS", "EPERM"]).proofs([other(&[
+            "append-by-climbing",
+            "{work}",
+            "{own}",
+            "x",
+        ])]));
     }
     for (id, path) in [
         ("plain", "{flag}"),
@@ -55,11 +73,21 @@ fn spellings() -> Vec<Variant> {
         ("through-mount", "{work}/../..{flag}"),
         ("through-read-only", "{ro}/../..{flag}"),
     ] {
-        let read = mounts(format!("P1-read-{id}"), format!("read a file of the host, spelled {id}"), &["flag", path, "{token}"]);
+        let read = mounts(
+            format!("P1-read-{id}"),
+            format!("read a file of the host, spelled {id}"),
+            &["flag", path, "{token}"],
+        );
         out.push(read.proofs([other(&["flag", "{flag}", "{token}"])]).probe(Probe::HostFiles));
         let path = path.replace("{flag}", "{canary}");
-        let write = mounts(format!("P1-append-{id}"), format!("write a file of the host, spelled {id}"), &["append", &path, "x"]);
-        out.push(write.held(&["ENOENT", "ENOTDIR", "EACCES", "EROFS", "EPERM"]).proofs([other(&["append", "{own}", "x"])]));
+        let write = mounts(
+            format!("P1-append-{id}"),
+            format!("write a file of the host, spelled {id}"),
+            &["append", &path, "x"],
+        );
+        out.push(
+            write.held(&["ENOENT", "ENOTDIR", "EACCES", "EROFS", "EPERM"]).proofs([other(&["append", "{own}", "x"])]),
+        );
     }
     out
 }
@@ -80,13 +108,30 @@ fn links() -> Vec<Variant> {
         let to = to.replace("{flag}", "{canary}");
         let words = ["append-by-link", "{work}", to.as_str(), "x"];
         let write = mounts(format!("P2-write-{id}"), format!("write a file of the host through a link ({id})"), &words);
-        out.push(write.held(&["ENOENT", "ENOTDIR", "EACCES", "EROFS", "EPERM"]).proofs([other(&["append-by-link", "{work}", "{own}", "x"])]));
+        out.push(write.held(&["ENOENT", "ENOTDIR", "EACCES", "EROFS", "EPERM"]).proofs([other(&[
+            "append-by-link",
+            "{work}",
+            "{own}",
+            "x",
+        ])]));
     }
-    let hard = mounts("P2-hard-link".into(), "link a file of the host into a mount".into(), &["flag-by-hard-link", "{work}", "{flag}", "{token}"]);
+    let hard = mounts(
+        "P2-hard-link".into(),
+        "link a file of the host into a mount".into(),
+        &["flag-by-hard-link", "{work}", "{flag}", "{token}"],
+    );
     out.push(hard.held(&["ENOENT", "EXDEV", "EPERM", "EACCES"]));
-    let handle = mounts("P2-handle".into(), "open a file of the host by its number".into(), &["flag-by-handle", "{flag}", "{token}"]);
+    let handle = mounts(
+        "P2-handle".into(),
+        "open a file of the host by its number".into(),
+        &["flag-by-handle", "{flag}", "{token}"],
+    );
     out.push(handle.held(&["EPERM"]).proofs([Proof::Same, Proof::Witness("name_to_handle_at")]));
-    let handle = mounts("P2-handle-of-mount".into(), "open by its number what a mount lies in".into(), &["flag-by-handle", "{work}", "{token}"]);
+    let handle = mounts(
+        "P2-handle-of-mount".into(),
+        "open by its number what a mount lies in".into(),
+        &["flag-by-handle", "{work}", "{token}"],
+    );
     out.push(handle.held(&["EPERM"]).proofs([Proof::Witness("name_to_handle_at")]));
     for (id, words) in [
         ("make", &["make", "{ro}/made"][..]),
@@ -95,38 +140,77 @@ fn links() -> Vec<Variant> {
         ("directory", &["make-directory", "{ro}/made"]),
     ] {
         let variant = mounts(format!("P2-read-only-{id}"), format!("change a read-only mount ({id})"), words);
-        let same: Vec<String> = words.iter().map(|word| word.replace("{ro}/made", "{work}/made").replace("{ro}/file", "{own}")).collect();
+        let same: Vec<String> =
+            words.iter().map(|word| word.replace("{ro}/made", "{work}/made").replace("{ro}/file", "{own}")).collect();
         out.push(variant.held(SEALED).proofs([Proof::Other(same)]));
     }
     out
 }
 
 fn creation(id: String, what: String, change: Change, words: &[&str]) -> Variant {
-    Variant::new(id, what, Control::Mounts, words).scene(Scene::Creation(change)).held(DECLINED).proofs([Proof::Seen]).weight(4)
+    Variant::new(id, what, Control::Mounts, words)
+        .scene(Scene::Creation(change))
+        .held(DECLINED)
+        .proofs([Proof::Seen])
+        .weight(4)
 }
 
 /// P6 and P8: what a mount shows.
 fn sources() -> Vec<Variant> {
     let mut out = Vec::new();
     for path in [
-        "/", "//", "/.", "/usr/..", "/proc", "/sys", "/dev", "/proc/self/root", "/proc/1/root", "/proc/sys", "/sys/fs/cgroup", "/dev/pts",
-        "/dev/null", "/dev/kmsg",
+        "/",
+        "//",
+        "/.",
+        "/usr/..",
+        "/proc",
+        "/sys",
+        "/dev",
+        "/proc/self/root",
+        "/proc/1/root",
+        "/proc/sys",
+        "/sys/fs/cgroup",
+        "/dev/pts",
+        "/dev/null",
+        "/dev/kmsg",
     ] {
-        let id = if path == "/" { "root".to_owned() } else { path.replace('/', "-").trim_matches('-').replace('.', "dot") };
+        let id =
+            if path == "/" { "root".to_owned() } else { path.replace('/', "-").trim_matches('-').replace('.', "dot") };
         let id = if id.is_empty() { "double".to_owned() } else { id };
-        out.push(creation(format!("P6-source-{id}"), format!("be shown {path}"), Change::Source(path.into()), &["list", "/mnt/extra"]));
+        out.push(creation(
+            format!("P6-source-{id}"),
+            format!("be shown {path}"),
+            Change::Source(path.into()),
+            &["list", "/mnt/extra"],
+        ));
     }
     for path in ["/", "/proc", "/sys", "/dev", "/proc/self/root"] {
         let id = if path == "/" { "root".to_owned() } else { path.replace('/', "-").trim_matches('-').to_owned() };
         let what = format!("be shown a link to {path}");
         out.push(creation(format!("P6-link-to-{id}"), what, Change::SourceLink(path.into()), &["list", "/mnt/extra"]));
     }
-    for (id, path) in [("climbing", "/tmp/../../"), ("relative", "tmp"), ("nothing", "/nowhere/at/all"), ("empty", ""), ("nul", "/tmp\\0")] {
-        let variant = creation(format!("P6-source-{id}"), format!("be shown the source {path:?}"), Change::Source(path.into()), &["list", "/mnt/extra"]);
+    for (id, path) in [
+        ("climbing", "/tmp/../../"),
+        ("relative", "tmp"),
+        ("nothing", "/nowhere/at/all"),
+        ("empty", ""),
+        ("nul", "/tmp\\0"),
+    ] {
+        let variant = creation(
+            format!("P6-source-{id}"),
+            format!("be shown the source {path:?}"),
+            Change::Source(path.into()),
+            &["list", "/mnt/extra"],
+        );
         out.push(variant.weight(2));
     }
     for kind in ["fifo", "socket", "device"] {
-        out.push(creation(format!("P8-{kind}"), format!("be shown a {kind} as if it were a file"), Change::SourceKind(kind), &["stat", "/mnt/extra"]));
+        out.push(creation(
+            format!("P8-{kind}"),
+            format!("be shown a {kind} as if it were a file"),
+            Change::SourceKind(kind),
+            &["stat", "/mnt/extra"],
+        ));
     }
     out
 }
@@ -135,26 +219,53 @@ fn sources() -> Vec<Variant> {
 fn targets() -> Vec<Variant> {
     let mut out = Vec::new();
     for path in [
-        "/", "/proc", "/proc/sys", "/sys", "/sys/fs/cgroup", "/dev", "/dev/null", "/run/cove", "/run/cove/guest",
-        "/run/cove/door.sock", "relative", "/mnt/../proc", "/mnt/extra/../../dev",
+        "/",
+        "/proc",
+        "/proc/sys",
+        "/sys",
+        "/sys/fs/cgroup",
+        "/dev",
+        "/dev/null",
+        "/run/cove",
+        "/run/cove/guest",
+        "/run/cove/door.sock",
+        "relative",
+        "/mnt/../proc",
+        "/mnt/extra/../../dev",
     ] {
-        let id = if path == "/" { "root".to_owned() } else { path.replace(['/', '.'], "-").trim_matches('-').to_owned() };
+        let id =
+            if path == "/" { "root".to_owned() } else { path.replace(['/', '.'], "-").trim_matches('-').to_owned() };
         let what = format!("have something shown at {path}");
         out.push(creation(format!("P7-target-{id}"), what, Change::Target(path.into()), &[]));
     }
-    out.push(creation("P7-target-twice".into(), "have two things at one place".into(), Change::TargetTwice, &[]).weight(1));
+    out.push(
+        creation("P7-target-twice".into(), "have two things at one place".into(), Change::TargetTwice, &[]).weight(1),
+    );
     for path in ["relative", "/mnt/../proc"] {
         let id = path.replace(['/', '.'], "-").trim_matches('-').to_owned();
-        out.push(creation(format!("P7-memory-{id}"), format!("have a memory file system at {path}"), Change::Memory(path.into()), &[]));
+        out.push(creation(
+            format!("P7-memory-{id}"),
+            format!("have a memory file system at {path}"),
+            Change::Memory(path.into()),
+            &[],
+        ));
     }
     for path in ["/proc", "/run/cove", "/dev", "/sys"] {
         let id = path.replace('/', "-").trim_matches('-').to_owned();
-        out.push(creation(format!("P7-memory-{id}"), format!("have a memory file system over {path}"), Change::Memory(path.into()), &[]));
+        out.push(creation(
+            format!("P7-memory-{id}"),
+            format!("have a memory file system over {path}"),
+            Change::Memory(path.into()),
+            &[],
+        ));
     }
     for path in ["relative", "/workspace/../../etc", ""] {
         let id = path.replace(['/', '.'], "-").trim_matches('-').to_owned();
         let id = if id.is_empty() { "empty".to_owned() } else { id };
-        out.push(creation(format!("P7-workdir-{id}"), format!("work in {path:?}"), Change::Workdir(path.into()), &[]).weight(2));
+        out.push(
+            creation(format!("P7-workdir-{id}"), format!("work in {path:?}"), Change::Workdir(path.into()), &[])
+                .weight(2),
+        );
     }
     out
 }
@@ -186,22 +297,33 @@ fn roots() -> Vec<Variant> {
 
 /// P5: roots from archives.
 fn archives() -> Vec<Variant> {
-    ["climbing", "absolute", "link-then-file", "hard-link", "device", "setuid", "duplicate", "long-name", "sparse", "fifo"]
-        .into_iter()
-        .map(|kind| {
-            let what = format!("unpack an archive with a {} entry", kind.replace('-', " "));
-            let words: &[&str] = match kind {
-                "hard-link" => &["flag", "/stolen", "{token}"],
-                "device" => &["device", "/node"],
-                "setuid" => &["gain", "/program"],
-                "sparse" => &["stat", "/mnt/nothing"],
-                _ => &["append", "{canary}", "x"],
-            };
-            let variant = Variant::new(format!("P5-{kind}"), what, Control::RootArchive, words);
-            let variant = variant.scene(Scene::Creation(Change::Archive(kind))).held(DECLINED_OR_HARMLESS);
-            variant.proofs([other(&["append", "{own}", "x"])]).weight(4)
-        })
-        .collect()
+    [
+        "climbing",
+        "absolute",
+        "link-then-file",
+        "hard-link",
+        "device",
+        "setuid",
+        "duplicate",
+        "long-name",
+        "sparse",
+        "fifo",
+    ]
+    .into_iter()
+    .map(|kind| {
+        let what = format!("unpack an archive with a {} entry", kind.replace('-', " "));
+        let words: &[&str] = match kind {
+            "hard-link" => &["flag", "/stolen", "{token}"],
+            "device" => &["device", "/node"],
+            "setuid" => &["gain", "/program"],
+            "sparse" => &["stat", "/mnt/nothing"],
+            _ => &["append", "{canary}", "x"],
+        };
+        let variant = Variant::new(format!("P5-{kind}"), what, Control::RootArchive, words);
+        let variant = variant.scene(Scene::Creation(Change::Archive(kind))).held(DECLINED_OR_HARMLESS);
+        variant.proofs([other(&["append", "{own}", "x"])]).weight(4)
+    })
+    .collect()
 }
 
 /// P10: texts that mean something to somebody.
@@ -221,18 +343,43 @@ fn names() -> Vec<Variant> {
         ("percent", "%s%s%n%2e%2e%2f"),
     ] {
         let words = ["append", "{canary}", "x"];
-        let label = creation(format!("P10-label-{id}"), format!("bear a label with a {id}"), Change::Label("run.cove.test".into(), text.into()), &words);
+        let label = creation(
+            format!("P10-label-{id}"),
+            format!("bear a label with a {id}"),
+            Change::Label("run.cove.test".into(), text.into()),
+            &words,
+        );
         out.push(label.held(DECLINED_OR_HARMLESS).proofs([other(&["append", "{own}", "x"])]).weight(2));
-        let name = creation(format!("P10-name-{id}"), format!("be named with a {id}"), Change::Name(text.into()), &words);
+        let name =
+            creation(format!("P10-name-{id}"), format!("be named with a {id}"), Change::Name(text.into()), &words);
         out.push(name.held(DECLINED_OR_HARMLESS).proofs([other(&["append", "{own}", "x"])]).weight(2));
     }
-    for (id, name, value) in [("name-with-sign", "A=B", "x"), ("empty-name", "", "x"), ("nul-value", "A", "x\\0y"), ("nul-name", "A\\0B", "x")] {
-        let variant = creation(format!("P10-variable-{id}"), format!("have a variable with a {id}"), Change::Variable(name.into(), value.into()), &[]);
+    for (id, name, value) in [
+        ("name-with-sign", "A=B", "x"),
+        ("empty-name", "", "x"),
+        ("nul-value", "A", "x\\0y"),
+        ("nul-name", "A\\0B", "x"),
+    ] {
+        let variant = creation(
+            format!("P10-variable-{id}"),
+            format!("have a variable with a {id}"),
+            Change::Variable(name.into(), value.into()),
+            &[],
+        );
         out.push(variant.weight(1));
     }
-    for (id, name, value) in [("preload", "LD_PRELOAD", "{outside}/flag"), ("path", "PATH", "{outside}"), ("audit", "LD_AUDIT", "{outside}/flag")] {
+    for (id, name, value) in [
+        ("preload", "LD_PRELOAD", "{outside}/flag"),
+        ("path", "PATH", "{outside}"),
+        ("audit", "LD_AUDIT", "{outside}/flag"),
+    ] {
         let words = ["flag", "{flag}", "{token}"];
-        let variant = creation(format!("P10-variable-{id}"), format!("have {name} lead outside"), Change::Variable(name.into(), value.into()), &words);
+        let variant = creation(
+            format!("P10-variable-{id}"),
+            format!("have {name} lead outside"),
+            Change::Variable(name.into(), value.into()),
+            &words,
+        );
         out.push(variant.held(DECLINED_OR_HARMLESS).proofs([other(&["flag", "{flag}", "{token}"])]));
     }
     out
@@ -252,7 +399,11 @@ fn rights() -> Vec<Variant> {
         row("unknown-capability", "keep a capability that does not exist", Change::Capability("CAP_EVERYTHING")),
         row("small-capability", "keep a capability by another spelling", Change::Capability("cap_sys_admin")),
         row("machine", "be given less than the machine that was asked for", Change::Isolation(Isolation::Vm)),
-        row("gvisor", "be given less than the kernel of its own that was asked for", Change::Isolation(Isolation::Gvisor)),
+        row(
+            "gvisor",
+            "be given less than the kernel of its own that was asked for",
+            Change::Isolation(Isolation::Gvisor),
+        ),
         row("host-network", "be given the host's network", Change::HostNetwork),
     ]
 }

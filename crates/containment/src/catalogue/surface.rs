@@ -6,21 +6,90 @@ use super::{FILTER, Probe, Proof, UNKNOWN, Variant, other};
 
 /// The 36 calls by which kernel surfaces are compared, each with the attempt `E13-call-…`.
 pub const SENSITIVE: [&str; 36] = [
-    "unshare", "setns", "io_uring_setup", "keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd",
-    "process_vm_readv", "process_vm_writev", "ptrace", "kcmp", "pidfd_getfd", "open_by_handle_at",
-    "name_to_handle_at", "mount", "fsopen", "open_tree", "move_mount", "mount_setattr", "pivot_root", "umount2",
-    "quotactl", "modify_ldt", "personality", "kexec_load", "init_module", "finit_module", "delete_module", "swapon",
-    "reboot", "acct", "syslog", "iopl", "fanotify_init",
+    "unshare",
+    "setns",
+    "io_uring_setup",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "process_vm_readv",
+    "process_vm_writev",
+    "ptrace",
+    "kcmp",
+    "pidfd_getfd",
+    "open_by_handle_at",
+    "name_to_handle_at",
+    "mount",
+    "fsopen",
+    "open_tree",
+    "move_mount",
+    "mount_setattr",
+    "pivot_root",
+    "umount2",
+    "quotactl",
+    "modify_ldt",
+    "personality",
+    "kexec_load",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "swapon",
+    "reboot",
+    "acct",
+    "syslog",
+    "iopl",
+    "fanotify_init",
 ];
 
 /// Families of sockets, by number.
 pub const FAMILIES: [(u32, &str); 45] = [
-    (1, "unix"), (2, "inet"), (3, "ax25"), (4, "ipx"), (5, "appletalk"), (6, "netrom"), (7, "bridge"),
-    (8, "atmpvc"), (9, "x25"), (10, "inet6"), (11, "rose"), (12, "decnet"), (13, "netbeui"), (14, "security"),
-    (15, "key"), (16, "netlink"), (17, "packet"), (18, "ash"), (19, "econet"), (20, "atmsvc"), (21, "rds"),
-    (22, "sna"), (23, "irda"), (24, "pppox"), (25, "wanpipe"), (26, "llc"), (27, "ib"), (28, "mpls"), (29, "can"),
-    (30, "tipc"), (31, "bluetooth"), (32, "iucv"), (33, "rxrpc"), (34, "isdn"), (35, "phonet"), (36, "ieee802154"),
-    (37, "caif"), (38, "alg"), (39, "nfc"), (40, "vsock"), (41, "kcm"), (42, "qipcrtr"), (43, "smc"), (44, "xdp"),
+    (1, "unix"),
+    (2, "inet"),
+    (3, "ax25"),
+    (4, "ipx"),
+    (5, "appletalk"),
+    (6, "netrom"),
+    (7, "bridge"),
+    (8, "atmpvc"),
+    (9, "x25"),
+    (10, "inet6"),
+    (11, "rose"),
+    (12, "decnet"),
+    (13, "netbeui"),
+    (14, "security"),
+    (15, "key"),
+    (16, "netlink"),
+    (17, "packet"),
+    (18, "ash"),
+    (19, "econet"),
+    (20, "atmsvc"),
+    (21, "rds"),
+    (22, "sna"),
+    (23, "irda"),
+    (24, "pppox"),
+    (25, "wanpipe"),
+    (26, "llc"),
+    (27, "ib"),
+    (28, "mpls"),
+    (29, "can"),
+    (30, "tipc"),
+    (31, "bluetooth"),
+    (32, "iucv"),
+    (33, "rxrpc"),
+    (34, "isdn"),
+    (35, "phonet"),
+    (36, "ieee802154"),
+    (37, "caif"),
+    (38, "alg"),
+    (39, "nfc"),
+    (40, "vsock"),
+    (41, "kcm"),
+    (42, "qipcrtr"),
+    (43, "smc"),
+    (44, "xdp"),
     (45, "mctp"),
 ];
 
@@ -171,8 +240,12 @@ fn namespaces() -> Vec<Variant> {
         }
         let path = format!("/proc/self/ns/{name}");
         let words = ["join", path.as_str(), "0"];
-        let join =
-            Variant::new(format!("E10-setns-{name}"), format!("join a saved {name} namespace"), Control::Seccomp, &words);
+        let join = Variant::new(
+            format!("E10-setns-{name}"),
+            format!("join a saved {name} namespace"),
+            Control::Seccomp,
+            &words,
+        );
         out.push(join.proofs([Proof::Same, Proof::Beyond, Proof::Witness("setns")]));
     }
     for (id, flag, size) in [("user", "0x10000000", "88"), ("plain", "0", "64"), ("into-cgroup", "0x200000000", "88")] {
@@ -240,7 +313,13 @@ fn sockets() -> Vec<Variant> {
     for (family, name) in FAMILIES {
         if !FAMILIES_ALLOWED.contains(&name) {
             // A sequence of packets for those that know no stream; what the filter sees is the family.
-            let kind = if name == "alg" { 5 } else if matches!(name, "packet" | "xdp" | "key") { 3 } else { 1 };
+            let kind = if name == "alg" {
+                5
+            } else if matches!(name, "packet" | "xdp" | "key") {
+                3
+            } else {
+                1
+            };
             let weight = if matches!(name, "alg" | "vsock" | "packet" | "xdp") { 5 } else { 2 };
             let what = format!("open a socket of the family {name}");
             out.push(socket(format!("E13-family-{name}"), what, family, kind, 0).weight(weight));
@@ -263,9 +342,22 @@ fn sockets() -> Vec<Variant> {
         out.push(socket(format!("E13-socket-{name}"), what, family, kind, protocol));
     }
     for (name, protocol) in [
-        ("usersock", 2), ("sock-diag", 4), ("nflog", 5), ("xfrm", 6), ("selinux", 7), ("iscsi", 8), ("audit", 9),
-        ("fib", 10), ("connector", 11), ("netfilter", 12), ("dnrt", 14), ("uevent", 15), ("generic", 16),
-        ("scsi", 18), ("rdma", 20), ("crypto", 21),
+        ("usersock", 2),
+        ("sock-diag", 4),
+        ("nflog", 5),
+        ("xfrm", 6),
+        ("selinux", 7),
+        ("iscsi", 8),
+        ("audit", 9),
+        ("fib", 10),
+        ("connector", 11),
+        ("netfilter", 12),
+        ("dnrt", 14),
+        ("uevent", 15),
+        ("generic", 16),
+        ("scsi", 18),
+        ("rdma", 20),
+        ("crypto", 21),
     ] {
         let what = format!("talk to the kernel's {name} by netlink");
         out.push(socket(format!("E13-netlink-{name}"), what, 16, 3, protocol).weight(4));
@@ -295,7 +387,12 @@ fn around() -> Vec<Variant> {
         out.push(variant.proofs([Proof::Same, Proof::Beyond]).weight(5));
     }
     for (id, what, words, name) in [
-        ("personality-32", "pretend to be 32-bit with odd flags", &["call", "personality", "0x400008"][..], "personality"),
+        (
+            "personality-32",
+            "pretend to be 32-bit with odd flags",
+            &["call", "personality", "0x400008"][..],
+            "personality",
+        ),
         ("memory-map", "change what /proc says of this process", &["control", "35", "1", "0"], "prctl"),
         ("tracer", "let another process trace this one", &["control", "1499557217", "1", "0"], "prctl"),
         ("limits-of-init", "change the limits of process 1", &["limits-of", "1"], "prlimit64"),

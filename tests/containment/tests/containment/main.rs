@@ -71,7 +71,13 @@ fn tell(report: &Report) {
     let score = report.score(None);
     println!(
         "{}: {} held, {} broken, {} unproven, {} not applicable, {}% of the weight, {} s",
-        report.engine, score.held, score.broken, score.unproven, score.not_applicable, score.percent(), report.seconds
+        report.engine,
+        score.held,
+        score.broken,
+        score.unproven,
+        score.not_applicable,
+        score.percent(),
+        report.seconds
     );
     for line in report.with(Verdict::NotApplicable) {
         println!("SKIP {} {}: {}", report.engine, line.id, line.found);
