@@ -147,10 +147,15 @@ fn end(place: &Where, pid: &str, number: &str) -> Outcome {
 fn child() -> Result<libc::pid_t, Refusal> {
     // SAFETY: this process has one thread; the child only waits.
     match unsafe { libc::fork() } {
-        0 => loop {
-            // SAFETY: no preconditions.
-            unsafe { libc::pause() };
-        },
+        0 => {
+            // The language's runtime takes this one for itself.
+            // SAFETY: the default needs no handler.
+            unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+            loop {
+                // SAFETY: no preconditions.
+                unsafe { libc::pause() };
+            }
+        }
         pid => at("fork", check(pid.into())).map(|_| pid),
     }
 }

@@ -104,6 +104,32 @@ static CONTROLS: [Column; 4] = [
     column!("REASON", |item| (text(item, "reason"), None)),
 ];
 
+/// Engines under attack.
+pub fn isolation() -> Kind {
+    let fields = [
+        "engine",
+        "holds",
+        "score",
+        "groups",
+        "probes",
+        "reachableCalls",
+        "families",
+        "changed",
+        "missing",
+        "seconds",
+        "lines",
+    ];
+    Kind { columns: &ISOLATION, id: "engine", fields: fields.map(str::to_owned).to_vec() }
+}
+
+static ISOLATION: [Column; 2] = [
+    column!("ENGINE", |item| (text(item, "engine"), Some(Paint::Strong))),
+    column!("HOLDS", |item| match item["holds"].as_bool() {
+        Some(true) => ("yes".to_owned(), Some(Paint::Good)),
+        _ => ("no".to_owned(), Some(Paint::Bad)),
+    }),
+];
+
 /// Settings.
 pub fn settings() -> Kind {
     let fields = ["key", "value", "origin", "overrides"].map(str::to_owned).to_vec();

@@ -122,10 +122,7 @@ fn root_with_link(place: &Path, name: &str, to: &str) -> io::Result<()> {
 /// A root as an archive, with an entry that aims outside.
 fn archive(stage: &Stage, file: &Path, kind: &str) -> io::Result<()> {
     let mut builder = tar::Builder::new(fs::File::create(file)?);
-    for directory in ["mnt", "etc", "tmp", "proc", "dev", "run", "sys", "home", "workspace"] {
-        let mut header = header(tar::EntryType::Directory, 0);
-        raw(&mut builder, &mut header, directory.as_bytes(), b"")?;
-    }
+    directories(&mut builder)?;
     let escaped = stage.path("outside/escaped").to_string_lossy().into_owned();
     let outside = stage.path("outside").to_string_lossy().into_owned();
     let content: &[u8] = b"escaped";
@@ -174,6 +171,30 @@ fn archive(stage: &Stage, file: &Path, kind: &str) -> io::Result<()> {
         }
     }
     builder.finish()
+}
+
+/// A root with nothing but mount points, as an archive in `place`: enough for the attack program,
+/// which needs no other.
+///
+/// # Errors
+/// `Internal` when it cannot be written.
+pub fn empty_root(place: &Path) -> Result<PathBuf> {
+    let file = place.join("empty-root.tar");
+    let written = || -> io::Result<()> {
+        let mut builder = tar::Builder::new(fs::File::create(&file)?);
+        directories(&mut builder)?;
+        builder.finish()
+    };
+    written().context(ErrorKind::Internal, format!("{} cannot be written", file.display()))?;
+    Ok(file)
+}
+
+fn directories(builder: &mut tar::Builder<fs::File>) -> io::Result<()> {
+    for directory in ["mnt", "etc", "tmp", "proc", "dev", "run", "sys", "home", "workspace"] {
+        let mut header = header(tar::EntryType::Directory, 0);
+        raw(builder, &mut header, directory.as_bytes(), b"")?;
+    }
+    Ok(())
 }
 
 fn header(kind: tar::EntryType, size: u64) -> tar::Header {

@@ -23,6 +23,7 @@ mod stage;
 mod survival;
 
 pub use catalogue::{Group, Probe, Variant};
+pub use creation::empty_root;
 pub use ground::{EngineGround, Ground};
 pub use report::{Line, Report, Score, Verdict};
 pub use run::{Selection, attack};

@@ -9,6 +9,7 @@
 mod setups;
 
 mod protections;
+mod tools;
 
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ fn trials(setup: Setup) -> Vec<Trial> {
     };
     add("catalogue", catalogue);
     add("protections", protections::each_is_missed);
+    if setup == Setup::Root || std::env::var_os("COVE_TEST_SETUP").is_none() {
+        add("tools", tools::work);
+    }
     out
 }
 
