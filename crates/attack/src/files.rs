@@ -359,6 +359,9 @@ fn c_path(path: &str) -> Result<CString, Refusal> {
 
 /// Runs a program that somebody marked as another user's or as capable, and compares.
 fn gain(program: &str) -> Outcome {
+    if fs::symlink_metadata(program).is_err() {
+        return Err(Refusal::Absent("such a program could not be made here".to_owned()));
+    }
     let before = crate::processes::ids();
     let output = at("run", Command::new(program).arg("ids").output())?;
     let after = String::from_utf8_lossy(&output.stdout).trim().to_owned();

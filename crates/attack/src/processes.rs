@@ -328,7 +328,7 @@ fn descriptors() -> Outcome {
 /// Puts a character into a terminal's input: into the one that stdin is, or a new one of our own.
 fn type_into(how: &str, request: &str) -> Outcome {
     let request: libc::c_ulong = request.parse().map_err(|_| Refusal::Absent("no number".to_owned()))?;
-    let character = 3_u8;
+    let character = b'x';
     // SAFETY: calls on descriptors of our own; the request reads one byte of a valid place.
     unsafe {
         let fd = match how {

@@ -97,7 +97,7 @@ const TOOLS: &[(&str, &str)] = &[
 const LEAST: usize = 30;
 
 /// Where the compiler that runs this test is shown.
-const TOOLCHAIN: &str = "/opt/toolchain";
+const TOOLCHAIN: &str = "/mnt/toolchain";
 
 /// Each of them works, in a sandbox with every protection on.
 pub fn work(setup: Setup) -> Result<(), Failed> {
