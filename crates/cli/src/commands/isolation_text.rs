@@ -156,6 +156,53 @@ mod tests {
         assert_eq!(full(&[good, bad], &Style::PLAIN), FULL);
     }
 
-    const MATRIX: &str = "";
-    const FULL: &str = "";
+    const MATRIX: &str = concat!(
+        "                  native              docker\n",
+        "metadata address  not applicable      not applicable\n",
+        "private ranges    not applicable      not applicable\n",
+        "another sandbox   not applicable      not applicable\n",
+        "host files        + 1 held            ! 1 without control\n",
+        "capabilities      not applicable      not applicable\n",
+        "kernel calls      + 1 held            x 1 of 1 got out\n",
+        "fork bomb         + 1 held            not applicable\n",
+        "secrets           not applicable      not applicable\n",
+        "\n",
+        "not held (docker):\n",
+        "  E13-call-bpf                       do what is not allowed: E2BIG (bpf); expected EPERM\n",
+        "                                     held by seccomp, weight 4\n",
+        "\n",
+        "held, but no control had its effect (docker):\n",
+        "  P1-a                               do what is not allowed: ENOENT; no control had its effect\n",
+        "                                     held by seccomp, weight 4\n",
+    );
+    const FULL: &str = concat!(
+        "native holds: 3 of 3 attempts held, score 100 of 100, 7 s\n",
+        "\n",
+        "GROUP                 HELD  NOT HELD  NO CONTROL  NOT HERE  SCORE\n",
+        "escape                   2         0           0         1    100\n",
+        "paths and mounts         0         0           0         0    100\n",
+        "exhaustion               1         0           0         0    100\n",
+        "\n",
+        "kernel surface: 0 of 36 sensitive calls reach the kernel; socket families unix, inet, inet6, netlink\n",
+        "\n",
+        "not applicable here:\n",
+        "  E16-find-mem                       the host has no /dev/mem\n",
+        "\n",
+        "docker does not hold: 0 of 2 attempts held, score 0 of 100, 7 s\n",
+        "\n",
+        "GROUP                 HELD  NOT HELD  NO CONTROL  NOT HERE  SCORE\n",
+        "escape                   0         1           0         0      0\n",
+        "paths and mounts         0         0           1         0      0\n",
+        "exhaustion               0         0           0         0    100\n",
+        "\n",
+        "kernel surface: 1 of 36 sensitive calls reach the kernel (bpf); socket families unix, inet, inet6, netlink\n",
+        "\n",
+        "not held (docker):\n",
+        "  E13-call-bpf                       do what is not allowed: E2BIG (bpf); expected EPERM\n",
+        "                                     held by seccomp, weight 4\n",
+        "\n",
+        "held, but no control had its effect (docker):\n",
+        "  P1-a                               do what is not allowed: ENOENT; no control had its effect\n",
+        "                                     held by seccomp, weight 4\n",
+    );
 }

@@ -13,7 +13,8 @@ mod tools;
 
 use std::sync::Arc;
 
-use cove_containment::{EngineGround, Report, Selection, Verdict, attack};
+use cove_containment::{EngineGround, Report, Selection, attack};
+use cove_containment_suite::{holds, tell};
 use cove_core::{Control, InstanceId, Root, SandboxSpec};
 use libtest_mimic::{Failed, Trial};
 use setups::Setup;
@@ -49,41 +50,8 @@ fn attacked(setup: Setup, selection: Selection, change: impl FnOnce(&mut Sandbox
     Ok(runtime.block_on(attack(&ground, &spec, selection)).map_err(told)?)
 }
 
-/// Everything is held, every control has its effect, and nothing outside changes.
 fn catalogue(setup: Setup) -> Result<(), Failed> {
     let report = attacked(setup, Selection::All, |_| {})?;
-    tell(&report);
-    let mut wrong: Vec<String> = report
-        .lines
-        .iter()
-        .filter(|line| matches!(line.verdict, Verdict::Broken | Verdict::Unproven))
-        .map(|line| format!("{:?} {}: {} -> {}", line.verdict, line.id, line.what, line.found))
-        .collect();
-    wrong.extend(report.changed.iter().map(|path| format!("changed: {path}")));
-    if !wrong.is_empty() {
-        return Err(format!("{} of {}:\n{}", wrong.len(), report.lines.len(), wrong.join("\n")).into());
-    }
-    let score = report.score(None);
-    assert!(score.applied() >= 200, "only {} attempts apply", score.applied());
-    assert!(report.reachable_calls().len() <= 4, "{:?}", report.reachable_calls());
-    assert_eq!(report.reachable_families(), ["unix", "inet", "inet6", "netlink"]);
-    Ok(())
-}
-
-/// The figures, and by name what does not apply.
-fn tell(report: &Report) {
-    let score = report.score(None);
-    println!(
-        "{}: {} held, {} broken, {} unproven, {} not applicable, {}% of the weight, {} s",
-        report.engine,
-        score.held,
-        score.broken,
-        score.unproven,
-        score.not_applicable,
-        score.percent(),
-        report.seconds
-    );
-    for line in report.with(Verdict::NotApplicable) {
-        println!("SKIP {} {}: {}", report.engine, line.id, line.found);
-    }
+    tell(setup.name(), &report);
+    Ok(holds(&report)?)
 }
