@@ -108,10 +108,11 @@ fn compatible(number: &str) -> Outcome {
             out("r8") _, out("r9") _, out("r10") _, out("r11") _,
         );
     }
-    match i32::try_from(result as i32) {
-        Ok(error) if (-4095..0).contains(&error) => Err(Refusal::Errno(-error, "the 32-bit gate".to_owned())),
-        _ => Ok(format!("the 32-bit gate answered {result}")),
+    let answer = result as i32;
+    if (-4095..0).contains(&answer) {
+        return Err(Refusal::Errno(-answer, "the 32-bit gate".to_owned()));
     }
+    Ok(format!("the 32-bit gate answered {answer}"))
 }
 
 #[cfg(not(target_arch = "x86_64"))]
