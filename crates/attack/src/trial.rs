@@ -34,10 +34,16 @@ pub fn run(list: &str, outside: bool) -> ExitCode {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
     let place = Where { outside };
+    if !outside {
+        exhaust::clear();
+    }
     for line in text.lines() {
         let words: Vec<&str> = line.split('\t').collect();
         let [mode, id, attempt @ ..] = words.as_slice() else { continue };
         let fields = in_child(&place, mode, attempt);
+        if !outside && fields[1] == "SIGKILL" {
+            exhaust::clear();
+        }
         println!("{}", report::line(id, &fields));
         let _ = std::io::stdout().flush();
         reap();

@@ -59,8 +59,8 @@ pub fn control_id(variant: &Variant, number: usize) -> String {
 /// Errnos of something that the host does not have.
 const NOT_THERE: [&str; 4] = ["ENOENT", "ENOTDIR", "ENXIO", "ENODEV"];
 
-/// Judges an attempt by its answer and those of its controls. `missing` says why the control that
-/// holds it was gone without, if it was.
+/// Judges an attempt by its answer and those of its controls. `missing` says why what holds it is
+/// not there, if it is known not to be.
 pub fn judge(
     variant: &Variant,
     answer: Option<&Answer>,
@@ -78,7 +78,7 @@ pub fn judge(
     };
     if !is_held {
         if let Some(why) = missing {
-            return (Verdict::NotApplicable, format!("{} is missing: {why}", variant.control));
+            return (Verdict::NotApplicable, why.to_owned());
         }
         let wanted = variant.held.join(", ");
         return (Verdict::Broken, format!("{}; expected {wanted}", answer.shown()));

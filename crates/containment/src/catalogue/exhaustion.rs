@@ -73,7 +73,7 @@ pub(super) fn variants() -> Vec<Variant> {
         .proofs([Proof::Same, other(&["locked-memory", "1"])]),
     );
     for (id, place) in [("tmp", "/tmp"), ("shm", "/dev/shm")] {
-        let words = ["files", place, "12000"];
+        let words = ["files", place, "150000"];
         let variant = tight(
             &format!("R3-files-{id}"),
             "make files without end",
@@ -81,7 +81,7 @@ pub(super) fn variants() -> Vec<Variant> {
             &words,
             &["ENOSPC", "SIGKILL", "ENOMEM", "EDQUOT"],
         );
-        out.push(variant.proofs([other(&["files", "{work}", "12000"])]));
+        out.push(variant.proofs([other(&["files", "{work}", "2000"])]));
     }
     out.push(tight(
         "R3-sparse",
