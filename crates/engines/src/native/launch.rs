@@ -99,8 +99,9 @@ fn start(place: &Place, spec: &SandboxSpec, channel: OwnedFd, groups: &Groups) -
     let lockdown = Lockdown::new(&spec.hardening, &spec.limits, &plan.open_to_writing())?;
     let guest = fs::File::open(&place.guest).map_err(|error| not_started("open the guest", error))?;
     if identity.privileged {
-        for mount in spec.mounts.iter().filter(|mount| mount.give) {
-            give::give(&mount.source, identity.outside)?;
+        let mounts = spec.mounts.iter().filter(|mount| mount.give).map(|mount| &mount.source);
+        for source in mounts.chain(spec.layers.iter().map(|layer| &layer.changes)) {
+            give::give(source, identity.outside)?;
         }
     }
     let mut first = First::fork(&plan, &lockdown, &guest, &channel)?;
@@ -288,7 +289,13 @@ impl Launched for NativeSandbox {
     }
 
     fn judge(&self, spec: &SandboxSpec, report: &Report) -> Attestation {
-        judge::judge(spec, report, &self.groups.read(), &judge::host_namespaces())
+        let mut judged = judge::judge(spec, report, &self.groups.read(), &judge::host_namespaces());
+        if !spec.layers.is_empty() {
+            // Unreadable says nothing is mounted.
+            let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.pid)).unwrap_or_default();
+            judge::layers(spec, &mounts, &mut judged);
+        }
+        judged
     }
 
     fn environment(&self, _spec: &SandboxSpec) -> BTreeMap<String, String> {

@@ -34,6 +34,8 @@ pub struct Tree {
     pub attributes: u64,
     /// Whose files are shown as the sandbox user's (root only).
     pub shown_as_users: Option<User>,
+    /// Whether it lies below an overlay: of no use where ids cannot be shifted.
+    pub lower: bool,
 }
 
 /// One step of building the root, in order.
@@ -47,6 +49,8 @@ pub enum Step {
     File { at: PathBuf, content: String },
     /// The tree of that index, on a directory or a file.
     Show { tree: usize, at: PathBuf, directory: bool },
+    /// A directory laid over the tree `lower`, with its changes in the tree `changes`.
+    Layer { lower: usize, changes: usize, at: PathBuf },
     /// A memory-backed directory.
     Memory { at: PathBuf, bytes: u64, mode: u32, attributes: u64 },
     /// `/proc` with its masks.
@@ -121,7 +125,7 @@ impl Plan {
 
     /// Adds a tree and its showing.
     fn show(&mut self, source: PathBuf, at: PathBuf, attributes: u64, directory: bool, shown_as_users: Option<User>) {
-        self.trees.push(Tree { source, attributes, shown_as_users });
+        self.trees.push(Tree { source, attributes, shown_as_users, lower: false });
         self.steps.push(Step::Show { tree: self.trees.len() - 1, at, directory });
     }
 
@@ -149,7 +153,7 @@ impl Plan {
         if !source.is_dir() {
             return Err(Error::invalid(format!("The root {} is not a directory", directory.display())));
         }
-        self.trees.push(Tree { source, attributes: RDONLY | NODEV, shown_as_users: self.shown(owner) });
+        self.trees.push(Tree { source, attributes: RDONLY | NODEV, shown_as_users: self.shown(owner), lower: true });
         self.layered_on = Some(self.trees.len() - 1);
         Ok(())
     }
@@ -240,16 +244,21 @@ impl Plan {
             memory.retain(|(at, ..)| *at != tmpfs.target);
             memory.push((tmpfs.target.clone(), tmpfs.size_bytes.max(4096), 0o1777, NODEV));
         }
-        memory.retain(|(at, ..)| !spec.mounts.iter().any(|mount| mount.target == *at));
+        memory.retain(|(at, ..)| {
+            let mut targets = spec.mounts.iter().map(|m| &m.target).chain(spec.layers.iter().map(|l| &l.target));
+            !targets.any(|target| target == at)
+        });
         enum Place<'a> {
             Memory(u64, u32, u64),
             Mount(&'a cove_core::Mount),
+            Layer(&'a cove_core::Layer),
         }
         let mut places: Vec<(PathBuf, Place<'_>)> = memory
             .into_iter()
             .map(|(at, bytes, mode, attributes)| (at, Place::Memory(bytes, mode, attributes)))
             .collect();
         places.extend(spec.mounts.iter().map(|mount| (mount.target.clone(), Place::Mount(mount))));
+        places.extend(spec.layers.iter().map(|layer| (layer.target.clone(), Place::Layer(layer))));
         places.sort_by_key(|(at, _)| at.components().count());
         for (at, place) in places {
             match place {
@@ -258,9 +267,32 @@ impl Plan {
                     self.steps.push(Step::Memory { at, bytes, mode, attributes });
                 }
                 Place::Mount(mount) => self.mount(mount, spec)?,
+                Place::Layer(layer) => self.layer(layer)?,
             }
         }
         self.steps.push(Step::Seal("/dev".into()));
+        Ok(())
+    }
+
+    /// A shared tree below, its owner's files shown as the user's, and a directory that was given above.
+    fn layer(&mut self, layer: &cove_core::Layer) -> Result<()> {
+        let (source, owner) = existing(&layer.lower, "The layer's tree")?;
+        let (above, _) = existing(&layer.changes, "The layer's changes")?;
+        for (path, asked) in [(&source, &layer.lower), (&above, &layer.changes)] {
+            refuse_system(path, asked)?;
+        }
+        // Their names are ours; a link there would lead elsewhere.
+        for directory in [source.clone(), above.join("upper"), above.join("work")] {
+            if !fs::symlink_metadata(&directory).is_ok_and(|meta| meta.is_dir()) {
+                return Err(Error::not_found(format!("{} is not a directory", directory.display())));
+            }
+        }
+        let shown = self.shown(owner);
+        self.trees.push(Tree { source, attributes: RDONLY | NODEV, shown_as_users: shown, lower: true });
+        self.trees.push(Tree { source: above, attributes: NODEV, shown_as_users: None, lower: false });
+        let changes = self.trees.len() - 1;
+        self.writable.push(layer.target.clone());
+        self.steps.push(Step::Layer { lower: changes - 1, changes, at: layer.target.clone() });
         Ok(())
     }
 
@@ -269,10 +301,7 @@ impl Plan {
         let refuse = |why: &str| {
             Err(Error::new(ErrorKind::Refused, format!("The mount source {} {why}", mount.source.display())))
         };
-        let system = ["/proc", "/sys", "/dev"].iter().any(|top| source.starts_with(top));
-        if source == Path::new("/") || (system && !source.starts_with("/dev/shm")) {
-            return refuse("is the host's root or a kernel file system");
-        }
+        refuse_system(&source, &mount.source)?;
         let kind =
             fs::metadata(&source).map_err(|error| missing(&mount.source, "The mount source", error))?.file_type();
         if !kind.is_dir() && !kind.is_file() {
@@ -304,6 +333,15 @@ impl Plan {
         self.steps.push(Step::Seal(own));
         Ok(())
     }
+}
+
+fn refuse_system(real: &Path, asked: &Path) -> Result<()> {
+    let system = ["/proc", "/sys", "/dev"].iter().any(|top| real.starts_with(top));
+    if real == Path::new("/") || (system && !real.starts_with("/dev/shm")) {
+        let what = format!("The mount source {} is the host's root or a kernel file system", asked.display());
+        return Err(Error::new(ErrorKind::Refused, what));
+    }
+    Ok(())
 }
 
 /// The real path and the owner of something on the host.
