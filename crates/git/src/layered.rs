@@ -5,6 +5,7 @@
 //! <changes>/work    overlayfs' own
 //! ```
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,6 +52,14 @@ impl Layered {
     /// Where the changes lie.
     pub fn upper(&self) -> PathBuf {
         self.changes.join("upper")
+    }
+
+    /// Makes a directory among the changes hide what the tree below has in its place.
+    ///
+    /// # Errors
+    /// Those of the file system, which may have no user attributes.
+    pub fn hide_below(directory: BorrowedFd<'_>) -> std::io::Result<()> {
+        Ok(rustix::fs::fsetxattr(directory, OPAQUE, b"y", rustix::fs::XattrFlags::empty())?)
     }
 
     /// The same workspace after its directory was renamed.
