@@ -1,7 +1,11 @@
 //! The engines: one folder each, and what those that run on this machine share.
 
 #[cfg(target_os = "linux")]
+pub mod container;
+#[cfg(target_os = "linux")]
 pub mod direct;
+#[cfg(target_os = "linux")]
+pub mod docker;
 pub mod fake;
 #[cfg(target_os = "linux")]
 pub mod images;
@@ -9,6 +13,8 @@ pub mod images;
 pub mod local;
 #[cfg(target_os = "linux")]
 pub mod native;
+#[cfg(target_os = "linux")]
+pub mod podman;
 #[cfg(target_os = "linux")]
 pub mod supervisor;
 

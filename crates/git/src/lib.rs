@@ -29,4 +29,5 @@ pub use deliver::Delivered;
 pub use git::Git;
 pub use layered::Layered;
 pub use message::CommitMessage;
+pub use name::check_branch;
 pub use prepared::Prepared;

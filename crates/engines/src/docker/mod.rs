@@ -1,0 +1,1 @@
+//! The Docker engine: sandboxes as containers of a `dockerd` on this machine.

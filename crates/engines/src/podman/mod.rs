@@ -1,0 +1,1 @@
+//! The Podman engine: sandboxes as containers of Podman on this machine, rootful or rootless.
