@@ -241,8 +241,10 @@ impl Place {
     }
 }
 
+type Names = Vec<(Vec<u8>, Kind)>;
+
 /// Names and kinds in a directory; `None` when there are more than `bound`.
-fn listed(side: &OwnedFd, bound: usize) -> Result<Option<Vec<(Vec<u8>, Kind)>>> {
+fn listed(side: &OwnedFd, bound: usize) -> Result<Option<Names>> {
     let failed = |e: Errno| Error::new(ErrorKind::Refused, "A directory of the workspace cannot be read").because(e);
     let mut dir = Dir::openat(side, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
     let mut all = Vec::new();

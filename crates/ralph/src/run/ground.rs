@@ -114,8 +114,14 @@ impl Ground {
         }
         let into = site.place.prepared().join(AttemptId::new().short());
         place::make(&site.place.prepared())?;
-        let made = site.shared.deps.git.prepare(&site.place.repo(), commit, &site.branch, &into).await?;
-        let made = Arc::new(made);
+        let made = match site.shared.deps.git.prepare(&site.place.repo(), commit, &site.branch, &into).await {
+            Ok(made) => Arc::new(made),
+            Err(error) => {
+                // Not tried for every workspace again; it costs more than the checkouts it would save.
+                state.given_up = Some(error.chain().join(": "));
+                return Err(error);
+            }
+        };
         let old = state.current.replace(Arc::clone(&made));
         state.before.extend(old);
         let (unused, used) = state.before.drain(..).partition(|old| Arc::strong_count(old) == 1);
