@@ -172,3 +172,19 @@ pub fn line(text: &str) -> String {
     let clean: String = text.trim().chars().take(600).map(|c| if c.is_control() { ' ' } else { c }).collect();
     clean
 }
+
+/// The socket that an address of the form `unix://PATH`, or a plain path, names.
+///
+/// # Errors
+/// `Unsupported` for every other form: sandboxes are made on this machine only.
+pub fn local(engine: EngineKind, address: &str) -> Result<PathBuf> {
+    let path = address.strip_prefix("unix://").unwrap_or(address);
+    if path.starts_with('/') && (address.starts_with("unix://") || !address.contains("://")) {
+        return Ok(PathBuf::from(path));
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("{} at {address} is another machine's; sandboxes are made on this one only", name(engine)),
+    )
+    .next("Name a socket of this machine as unix:///PATH, or use the engine native"))
+}

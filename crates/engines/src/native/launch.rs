@@ -14,12 +14,14 @@ use cove_core::{
 use cove_guest::wire::{CHANNEL_FD, Probe};
 
 use super::cgroup::{Groups, Sites};
+use super::give;
 use super::identity::Identity;
-use super::lockdown::{LANDLOCK_WITNESS, Lockdown, landlock_abi};
+use super::lockdown::{Lockdown, landlock_abi};
 use super::plan::{GUEST, Plan};
 use super::root::{self, Failure, at};
 use super::sys::{self, Fork};
-use super::{give, judge};
+use crate::filter::landlock::WITNESS;
+use crate::proof;
 use crate::supervisor::launch::{HOME, Launched, Launcher, Place, USER, base_environment};
 
 /// How long building may take before it is given up.
@@ -285,15 +287,15 @@ impl Launched for NativeSandbox {
     }
 
     fn probe(&self, spec: &SandboxSpec) -> Probe {
-        judge::questions(spec, self.landlock.then(landlock_abi).filter(|abi| *abi > 0), LANDLOCK_WITNESS)
+        proof::questions(spec, self.landlock.then(landlock_abi).filter(|abi| *abi > 0), WITNESS)
     }
 
     fn judge(&self, spec: &SandboxSpec, report: &Report) -> Attestation {
-        let mut judged = judge::judge(spec, report, &self.groups.read(), &judge::host_namespaces());
+        let mut judged = proof::judge(spec, report, &self.groups.read(), &proof::host_namespaces(proof::NAMESPACES));
         if !spec.layers.is_empty() {
             // Unreadable says nothing is mounted.
             let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.pid)).unwrap_or_default();
-            judge::layers(spec, &mounts, &mut judged);
+            proof::layers(spec, &mounts, &mut judged);
         }
         judged
     }
