@@ -101,9 +101,12 @@ fn start(place: &Place, spec: &SandboxSpec, channel: OwnedFd, groups: &Groups) -
     let lockdown = Lockdown::new(&spec.hardening, &spec.limits, &plan.open_to_writing())?;
     let guest = fs::File::open(&place.guest).map_err(|error| not_started("open the guest", error))?;
     if identity.privileged {
-        let mounts = spec.mounts.iter().filter(|mount| mount.give).map(|mount| &mount.source);
-        for source in mounts.chain(spec.layers.iter().map(|layer| &layer.changes)) {
-            give::give(source, identity.outside)?;
+        for mount in spec.mounts.iter().filter(|mount| mount.give) {
+            // The resolved one: what is given is what is shown.
+            give::give(plan.source_at(&mount.target).unwrap_or(&mount.source), identity.outside)?;
+        }
+        for changes in plan.changes() {
+            give::give(changes, identity.outside)?;
         }
     }
     let mut first = First::fork(&plan, &lockdown, &guest, &channel)?;
