@@ -37,13 +37,14 @@ pub enum Control {
     LimitOpenFiles,
     LimitWall,
     Mounts,
+    Layers,
     Pty,
     Adopt,
 }
 
 impl Control {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::IsolationProcess,
         Self::IsolationContainer,
         Self::IsolationGvisor,
@@ -69,6 +70,7 @@ impl Control {
         Self::LimitOpenFiles,
         Self::LimitWall,
         Self::Mounts,
+        Self::Layers,
         Self::Pty,
         Self::Adopt,
     ];
@@ -205,6 +207,7 @@ pub fn required(spec: &SandboxSpec) -> Vec<Control> {
         (limits.open_files.is_some(), Control::LimitOpenFiles),
         (limits.wall_seconds.is_some(), Control::LimitWall),
         (!spec.mounts.is_empty(), Control::Mounts),
+        (!spec.layers.is_empty(), Control::Layers),
     ] {
         if asked {
             out.push(control);

@@ -31,4 +31,4 @@ pub use ledger::{Entry, Fact, NewEntry};
 pub use records::Records;
 pub use run::{Ending, Phase, RunRecord, RunSpec, StoryState};
 pub use sandbox::{ExitReason, ExitStatus, SandboxInfo, SandboxState};
-pub use spec::{Hardening, Isolation, Limits, Mount, Network, Root, SandboxSpec, Tmpfs, User};
+pub use spec::{Hardening, Isolation, Layer, Limits, Mount, Network, Root, SandboxSpec, Tmpfs, User};

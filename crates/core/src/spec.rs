@@ -26,6 +26,9 @@ pub struct SandboxSpec {
     /// Host directories shown inside.
     #[serde(default)]
     pub mounts: Vec<Mount>,
+    /// Directories whose files are those of a shared read-only tree until they are changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
     /// Memory-backed directories beside the standard `/tmp`, `/dev/shm`, `/run` and the home.
     #[serde(default)]
     pub tmpfs: Vec<Tmpfs>,
@@ -64,6 +67,7 @@ impl SandboxSpec {
             root,
             env: BTreeMap::new(),
             mounts: Vec::new(),
+            layers: Vec::new(),
             tmpfs: Vec::new(),
             limits: Limits::default(),
             hardening: Hardening::default(),
@@ -88,15 +92,21 @@ impl SandboxSpec {
             Ok(())
         };
         absolute("The working directory", &self.workdir)?;
-        let mut targets = BTreeSet::new();
         for mount in &self.mounts {
             absolute("The mount source", &mount.source)?;
-            absolute("The mount target", &mount.target)?;
-            if !targets.insert(&mount.target) {
-                return Err(Error::invalid(format!("Two mounts have the target {}", mount.target.display())));
+        }
+        for layer in &self.layers {
+            absolute("The layer's tree", &layer.lower)?;
+            absolute("The layer's changes", &layer.changes)?;
+        }
+        let mut targets = BTreeSet::new();
+        for target in self.mounts.iter().map(|m| &m.target).chain(self.layers.iter().map(|l| &l.target)) {
+            absolute("The mount target", target)?;
+            if !targets.insert(target) {
+                return Err(Error::invalid(format!("Two mounts have the target {}", target.display())));
             }
-            if reserved(&mount.target) || mount.target.starts_with("/dev") {
-                return Err(Error::invalid(format!("The mount target {} is reserved", mount.target.display())));
+            if reserved(target) || target.starts_with("/dev") {
+                return Err(Error::invalid(format!("The mount target {} is reserved", target.display())));
             }
         }
         for tmpfs in &self.tmpfs {
@@ -158,6 +168,22 @@ pub struct Mount {
     /// Whether the tree is given to the sandbox's user first (for directories we made ourselves).
     #[serde(default)]
     pub give: bool,
+}
+
+/// A writable directory inside that begins as a tree of the host and keeps its changes apart
+/// (overlayfs with `userxattr`). Nothing inside reaches the tree itself for writing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Layer {
+    /// Absolute path of the tree on the host. Several sandboxes may share it; it must not change
+    /// while one of them lives.
+    pub lower: PathBuf,
+    /// Absolute path of a host directory that we made, on a file system with user attributes. In it
+    /// `upper` takes the changes, and may hold some already; `work` belongs to the kernel. Both must
+    /// exist; they are given to the sandbox's user.
+    pub changes: PathBuf,
+    /// Absolute path inside.
+    pub target: PathBuf,
 }
 
 /// A memory-backed directory.

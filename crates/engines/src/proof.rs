@@ -75,7 +75,9 @@ pub fn questions(spec: &SandboxSpec, landlock: Option<u32>, witness: &str) -> Pr
     // A mount may put something there on purpose.
     let asked = |path: &str| {
         let path = Path::new(path);
-        let mut targets = spec.mounts.iter().map(|mount| &mount.target).chain(spec.tmpfs.iter().map(|t| &t.target));
+        let layers = spec.layers.iter().map(|layer| &layer.target);
+        let mounts = spec.mounts.iter().map(|mount| &mount.target).chain(layers);
+        let mut targets = mounts.chain(spec.tmpfs.iter().map(|t| &t.target));
         spec.workdir.starts_with(path) || targets.any(|target| target.starts_with(path) || path.starts_with(target))
     };
     Probe {
@@ -124,6 +126,32 @@ pub fn judge(
     }
     attestation.report = report;
     attestation
+}
+
+/// Judges the spec's layers by `mountinfo`, that of the sandbox: each target has to be an overlay, with
+/// nothing mounted on it since. Without this they count as not offered.
+pub fn layers(spec: &SandboxSpec, mountinfo: &str, attestation: &mut Attestation) {
+    // `36 35 98:0 / /point rw,nosuid … - type source options`; the last line of a point counts.
+    let kind_at = |target: &Path| {
+        mountinfo.lines().rev().find_map(|line| {
+            let (mount, kind) = line.split_once(" - ")?;
+            (Path::new(mount.split(' ').nth(4)?) == target).then(|| kind.split(' ').next().unwrap_or_default())
+        })
+    };
+    attestation.deviations.retain(|deviation| deviation.control != Control::Layers);
+    let deviations = spec.layers.iter().filter_map(|layer| {
+        let found = kind_at(&layer.target).unwrap_or("nothing mounted");
+        (found != "overlay").then(|| Deviation {
+            control: Control::Layers,
+            expected: format!("an overlay at {}", layer.target.display()),
+            found: found.to_owned(),
+        })
+    });
+    let before = attestation.deviations.len();
+    attestation.deviations.extend(deviations);
+    if attestation.deviations.len() == before {
+        attestation.proven.push(Control::Layers);
+    }
 }
 
 type Checked = Result<(), (String, String)>;
@@ -297,6 +325,30 @@ mod tests {
             let found = judge(&SandboxSpec::new(Root::Host), &report, &limits(), &host());
             let deviating: Vec<Control> = found.deviations.iter().map(|d| d.control).collect();
             assert_eq!(deviating, [*control]);
+        }
+    }
+
+    #[test]
+    fn layers_are_overlays_with_nothing_on_them() {
+        let mut spec = SandboxSpec::new(Root::Host);
+        let (lower, changes) = ("/l".into(), "/c".into());
+        spec.layers.push(cove_core::Layer { lower, changes, target: "/workspace".into() });
+        let overlay = "40 36 0:50 / /workspace rw,nosuid,nodev - overlay none rw,lowerdir=/x\n";
+        let over = "41 40 0:51 / /workspace rw - tmpfs none rw\n";
+        let other = "40 36 8:1 /a /workspace/x rw - overlay none rw\n";
+        for (mountinfo, layered) in [
+            (overlay.to_owned(), true),
+            (overlay.to_owned() + over, false),
+            (other.to_owned(), false),
+            (String::new(), false),
+        ] {
+            let mut found = judge(&spec, &good(), &limits(), &host());
+            layers(&spec, &mountinfo, &mut found);
+            assert_eq!(
+                (found.deviations.is_empty(), found.proven.contains(&Control::Layers)),
+                (layered, layered),
+                "{mountinfo}"
+            );
         }
     }
 

@@ -35,6 +35,8 @@ mod real {
             ("programs", programs),
             ("given-files", given_files),
             ("files-of-the-owner", files_of_the_owner),
+            ("layers", layers),
+            ("layers-hold", layers_hold),
             ("a-root-with-traps", a_root_with_traps),
             ("a-writable-root", a_writable_root),
             ("refusals", refusals),
@@ -173,6 +175,100 @@ mod real {
         );
         assert_eq!(fs::metadata(work.join("new"))?.uid(), owner);
         native.remove(&id)
+    }
+
+    /// A tree for layers, and the directory of changes of one sandbox.
+    fn layer(native: &Native, name: &str, changes: &str) -> Result<cove_core::Layer, libtest_mimic::Failed> {
+        let (lower, changes) = (native.path(name), native.path(changes));
+        if !lower.exists() {
+            fs::create_dir_all(lower.join("dir/inner"))?;
+            for file in ["dir/one", "dir/two", "dir/inner/three", "top"] {
+                fs::write(lower.join(file), file)?;
+            }
+            symlink("dir/one", lower.join("link"))?;
+            fs::set_permissions(lower.join("dir/one"), fs::Permissions::from_mode(0o600))?;
+            fs::set_permissions(&lower, fs::Permissions::from_mode(0o700))?;
+        }
+        for directory in ["upper", "work"] {
+            fs::create_dir_all(changes.join(directory))?;
+        }
+        Ok(cove_core::Layer { lower, changes, target: "/workspace".into() })
+    }
+
+    /// What is below is everybody's to read, changes are one sandbox's, and the host finds them.
+    fn layers(native: &Native, _: Setup) -> Outcome {
+        let layers = [layer(native, "shared", "first")?, layer(native, "shared", "second")?];
+        let before = listing(&layers[0].lower);
+        let ids: Vec<SandboxId> = layers
+            .iter()
+            .map(|layer| {
+                let mut spec = native.spec();
+                spec.layers = vec![layer.clone()];
+                native.create(&spec)
+            })
+            .collect::<Result<_, _>>()?;
+        let script = "cat dir/one && echo changed > dir/one && rm dir/two top && chmod +x dir/inner/three && \
+                      rm -r dir/inner && mkdir dir/inner && echo new > dir/inner/new && touch -h link && \
+                      mv link moved && stat -c %u dir/one moved .";
+        assert_eq!(said(native, &ids[0], script)?, "dir/one1000\n1000\n1000");
+        // The other sees nothing of it.
+        let found = said(native, &ids[1], "cat dir/one dir/two dir/inner/three top link; ls -A dir/inner")?;
+        assert_eq!(found, "dir/onedir/twodir/inner/threetopdir/onethree");
+        for id in &ids {
+            native.remove(id)?;
+        }
+        let upper = layers[0].changes.join("upper");
+        assert_eq!(fs::read_to_string(upper.join("dir/one"))?, "changed\n");
+        let gone = fs::symlink_metadata(upper.join("top"))?;
+        assert!(gone.mode() & 0o170_000 == 0o020_000 && gone.rdev() == 0, "a removed file leaves a whiteout");
+        assert_eq!(listing(&layers[1].changes.join("upper")), BTreeSet::new());
+        assert_eq!(listing(&layers[0].lower), before);
+        assert_eq!(fs::read_to_string(layers[0].lower.join("dir/one"))?, "dir/one");
+
+        // What is there already is shown; what is missing is refused with nothing left behind.
+        let mut spec = native.spec();
+        spec.layers = vec![layers[0].clone()];
+        let again = native.create(&spec)?;
+        assert_eq!(said(native, &again, "cat dir/one; ls")?, "changed\ndir\nmoved");
+        native.remove(&again)?;
+        let third = layer(native, "shared", "third")?;
+        fs::remove_dir(third.changes.join("upper"))?;
+        symlink("/etc", third.changes.join("upper"))?;
+        spec.layers = vec![third];
+        assert!(native.create(&spec).is_err());
+        Ok(())
+    }
+
+    /// Nothing inside reaches the shared tree for writing, or forges what only the kernel writes.
+    fn layers_hold(native: &Native, _: Setup) -> Outcome {
+        let layer = layer(native, "held", "changes")?;
+        let mut spec = native.spec();
+        spec.layers = vec![layer.clone()];
+        let id = native.create(&spec)?;
+        let table = [
+            ("mknod dir/node c 0 0 && echo forged", "a whiteout"),
+            ("mount -o remount,rw /workspace && echo mounted", "a remount"),
+            ("umount /workspace && echo bare", "what lies below the mount"),
+            ("mount -t overlay x -o lowerdir=/workspace,upperdir=/tmp,workdir=/run /mnt && echo mounted", "an overlay"),
+            ("ls -d /tmp/layer-* /tmp/lower /tmp/upper && echo shown", "the stage"),
+            ("ls -d ../*/upper ../*/work && echo shown", "the changes themselves"),
+        ];
+        for (script, what) in table {
+            assert_eq!(said(native, &id, &format!("({script}) 2>/dev/null || true"))?, "", "{what}");
+        }
+        // Attributes that steer overlays are stored as ordinary ones or not at all.
+        let python = "import os\nfor n, v in [('opaque', b'y'), ('redirect', b'/etc'), ('metacopy', b'')]:\n\
+                      \ttry: os.setxattr('dir', 'user.overlay.' + n, v)\n\texcept OSError: pass";
+        if Path::new("/usr/bin/python3").exists() {
+            said(native, &id, &format!("/usr/bin/python3 -c \"{python}\""))?;
+        }
+        assert_eq!(said(native, &id, "cat dir/two; ls dir/inner")?, "dir/twothree");
+        native.remove(&id)?;
+        let again = native.create(&spec)?;
+        assert_eq!(said(native, &again, "cat dir/two; ls dir/inner")?, "dir/twothree", "after another mount");
+        native.remove(&again)?;
+        assert_eq!(fs::read_to_string(layer.lower.join("dir/two"))?, "dir/two");
+        Ok(())
     }
 
     /// A root of links: nothing is made or shown outside of it.

@@ -45,12 +45,17 @@ impl Git {
         }
     }
 
-    /// At most some 600,000 entries: a few objects can say that they are billions of files.
+    /// In order of path. At most some 600,000 entries: a few objects can say that they are billions of files.
     pub(crate) async fn tree(&self, repo: &Path, commit: &str) -> Result<Vec<TreeEntry>> {
         name::check_id(commit)?;
         let out =
             self.call(repo, ["ls-tree", "-r", "-z", "--full-tree", commit]).hostile().bound(64 << 20).ok().await?;
-        parse_tree(&out)
+        let mut entries = parse_tree(&out)?;
+        // Always so, unless somebody made a tree by hand.
+        if !entries.is_sorted_by(|a, b| a.path <= b.path) {
+            entries.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        Ok(entries)
     }
 
     /// Contents of blobs, in the order asked for; each at most `bound` bytes together.

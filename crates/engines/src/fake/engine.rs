@@ -54,6 +54,7 @@ impl FakeEngine {
     /// An engine that claims every control and runs `script` for every process.
     pub fn new(script: Script) -> Self {
         let capabilities = Control::ALL.into_iter().fold(Capabilities::default(), Capabilities::proven);
+        let capabilities = capabilities.missing(Control::Layers, "The fake has no kernel that shows layers");
         Self { capabilities, script, state: Mutex::default() }
     }
 

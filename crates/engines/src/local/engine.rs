@@ -115,7 +115,8 @@ impl<K: Kind> LocalEngine<K> {
             Root::Directory(root) => Some(root),
             _ => None,
         };
-        for source in spec.mounts.iter().map(|mount| &mount.source).chain(root) {
+        let layers = spec.layers.iter().flat_map(|layer| [&layer.lower, &layer.changes]);
+        for source in spec.mounts.iter().map(|mount| &mount.source).chain(layers).chain(root) {
             // What does not exist is refused where it is opened.
             let Ok(real) = fs::canonicalize(source) else { continue };
             if shows_sockets(&real, sandboxes, runtime.as_deref()) {

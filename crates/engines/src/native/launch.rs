@@ -105,6 +105,9 @@ fn start(place: &Place, spec: &SandboxSpec, channel: OwnedFd, groups: &Groups) -
             // The resolved one: what is given is what is shown.
             give::give(plan.source_at(&mount.target).unwrap_or(&mount.source), identity.outside)?;
         }
+        for changes in plan.changes() {
+            give::give(changes, identity.outside)?;
+        }
     }
     let mut first = First::fork(&plan, &lockdown, &guest, &channel)?;
     drop(channel);
@@ -291,7 +294,13 @@ impl Launched for NativeSandbox {
     }
 
     fn judge(&self, spec: &SandboxSpec, report: &Report) -> Attestation {
-        proof::judge(spec, report, &self.groups.read(), &proof::host_namespaces(proof::NAMESPACES))
+        let mut judged = proof::judge(spec, report, &self.groups.read(), &proof::host_namespaces(proof::NAMESPACES));
+        if !spec.layers.is_empty() {
+            // Unreadable says nothing is mounted.
+            let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.pid)).unwrap_or_default();
+            proof::layers(spec, &mounts, &mut judged);
+        }
+        judged
     }
 
     fn environment(&self, _spec: &SandboxSpec) -> BTreeMap<String, String> {

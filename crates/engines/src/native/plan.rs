@@ -34,6 +34,8 @@ pub struct Tree {
     pub attributes: u64,
     /// Whose files are shown as the sandbox user's (root only).
     pub shown_as_users: Option<User>,
+    /// Whether it lies below an overlay: of no use where ids cannot be shifted.
+    pub lower: bool,
 }
 
 /// One step of building the root, in order.
@@ -47,6 +49,8 @@ pub enum Step {
     File { at: PathBuf, content: String },
     /// The tree of that index, on a directory or a file.
     Show { tree: usize, at: PathBuf, directory: bool },
+    /// A directory laid over the tree `lower`, with its changes in the tree `changes`.
+    Layer { lower: usize, changes: usize, at: PathBuf },
     /// A memory-backed directory.
     Memory { at: PathBuf, bytes: u64, mode: u32, attributes: u64 },
     /// `/proc` with its masks.
@@ -120,6 +124,14 @@ impl Plan {
         })
     }
 
+    /// The resolved directories that take the changes of layers.
+    pub fn changes(&self) -> impl Iterator<Item = &Path> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Layer { changes, .. } => Some(self.trees.get(*changes)?.source.as_path()),
+            _ => None,
+        })
+    }
+
     /// Every path inside that Landlock shall let be written.
     pub fn open_to_writing(&self) -> Vec<PathBuf> {
         let own = if self.read_only_root { self.workdir.clone() } else { PathBuf::from("/") };
@@ -128,7 +140,7 @@ impl Plan {
 
     /// Adds a tree and its showing.
     fn show(&mut self, source: PathBuf, at: PathBuf, attributes: u64, directory: bool, shown_as_users: Option<User>) {
-        self.trees.push(Tree { source, attributes, shown_as_users });
+        self.trees.push(Tree { source, attributes, shown_as_users, lower: false });
         self.steps.push(Step::Show { tree: self.trees.len() - 1, at, directory });
     }
 
@@ -156,7 +168,7 @@ impl Plan {
         if !source.is_dir() {
             return Err(Error::invalid(format!("The root {} is not a directory", directory.display())));
         }
-        self.trees.push(Tree { source, attributes: RDONLY | NODEV, shown_as_users: self.shown(owner) });
+        self.trees.push(Tree { source, attributes: RDONLY | NODEV, shown_as_users: self.shown(owner), lower: true });
         self.layered_on = Some(self.trees.len() - 1);
         Ok(())
     }
@@ -217,10 +229,12 @@ impl Plan {
         enum Place<'a> {
             Memory(Memory),
             Mount(&'a cove_core::Mount),
+            Layer(&'a cove_core::Layer),
         }
         let mut places: Vec<(PathBuf, Place<'_>)> =
             memory_backed(spec).into_iter().map(|memory| (memory.at.clone(), Place::Memory(memory))).collect();
         places.extend(spec.mounts.iter().map(|mount| (mount.target.clone(), Place::Mount(mount))));
+        places.extend(spec.layers.iter().map(|layer| (layer.target.clone(), Place::Layer(layer))));
         places.sort_by_key(|(at, _)| at.components().count());
         for (at, place) in places {
             match place {
@@ -230,9 +244,32 @@ impl Plan {
                     self.steps.push(Step::Memory { at, bytes, mode, attributes });
                 }
                 Place::Mount(mount) => self.mount(mount, spec)?,
+                Place::Layer(layer) => self.layer(layer)?,
             }
         }
         self.steps.push(Step::Seal("/dev".into()));
+        Ok(())
+    }
+
+    /// A shared tree below, its owner's files shown as the user's, and a directory that was given above.
+    fn layer(&mut self, layer: &cove_core::Layer) -> Result<()> {
+        let (source, owner) = existing(&layer.lower, "The layer's tree")?;
+        let (above, _) = existing(&layer.changes, "The layer's changes")?;
+        for (path, asked) in [(&source, &layer.lower), (&above, &layer.changes)] {
+            refuse_system(path, asked)?;
+        }
+        // Their names are ours; a link there would lead elsewhere.
+        for directory in [source.clone(), above.join("upper"), above.join("work")] {
+            if !fs::symlink_metadata(&directory).is_ok_and(|meta| meta.is_dir()) {
+                return Err(Error::not_found(format!("{} is not a directory", directory.display())));
+            }
+        }
+        let shown = self.shown(owner);
+        self.trees.push(Tree { source, attributes: RDONLY | NODEV, shown_as_users: shown, lower: true });
+        self.trees.push(Tree { source: above, attributes: NODEV, shown_as_users: None, lower: false });
+        let changes = self.trees.len() - 1;
+        self.writable.push(layer.target.clone());
+        self.steps.push(Step::Layer { lower: changes - 1, changes, at: layer.target.clone() });
         Ok(())
     }
 
@@ -264,6 +301,15 @@ impl Plan {
         self.steps.push(Step::Seal(own));
         Ok(())
     }
+}
+
+fn refuse_system(real: &Path, asked: &Path) -> Result<()> {
+    let system = ["/proc", "/sys", "/dev"].iter().any(|top| real.starts_with(top));
+    if real == Path::new("/") || (system && !real.starts_with("/dev/shm")) {
+        let what = format!("The mount source {} is the host's root or a kernel file system", asked.display());
+        return Err(Error::new(ErrorKind::Refused, what));
+    }
+    Ok(())
 }
 
 /// The real path of something that only the host's administrator could replace.
@@ -327,7 +373,10 @@ pub(crate) fn memory_backed(spec: &SandboxSpec) -> Vec<Memory> {
         let bytes = tmpfs.size_bytes.max(4096);
         memory.push(Memory { at: tmpfs.target.clone(), bytes, mode: 0o1777, programs: true });
     }
-    memory.retain(|known| !spec.mounts.iter().any(|mount| mount.target == known.at));
+    memory.retain(|known| {
+        let mut targets = spec.mounts.iter().map(|m| &m.target).chain(spec.layers.iter().map(|l| &l.target));
+        !targets.any(|target| *target == known.at)
+    });
     memory
 }
 
@@ -339,10 +388,7 @@ pub(crate) fn shown_by(mount: &cove_core::Mount) -> Result<(PathBuf, User, bool)
     let (source, owner) = existing(&mount.source, "The mount source")?;
     let refuse =
         |why: &str| Err(Error::new(ErrorKind::Refused, format!("The mount source {} {why}", mount.source.display())));
-    let system = ["/proc", "/sys", "/dev"].iter().any(|top| source.starts_with(top));
-    if source == Path::new("/") || (system && !source.starts_with("/dev/shm")) {
-        return refuse("is the host's root or a kernel file system");
-    }
+    refuse_system(&source, &mount.source)?;
     let kind = fs::metadata(&source).map_err(|error| missing(&mount.source, "The mount source", error))?.file_type();
     if !kind.is_dir() && !kind.is_file() {
         return refuse("is neither a directory nor a regular file");

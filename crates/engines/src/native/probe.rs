@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use cove_core::error::Context;
 use cove_core::{
-    Attestation, Capabilities, Control, Error, ErrorKind, InstanceId, Limits, Mount, Network, Report, Result, Root,
-    SandboxId, SandboxSpec,
+    Attestation, Capabilities, Control, Error, ErrorKind, InstanceId, Layer, Limits, Mount, Network, Report, Result,
+    Root, SandboxId, SandboxSpec,
 };
 use cove_guest::channel::Channel;
 use cove_guest::wire::{Notice, Order};
@@ -153,6 +153,11 @@ fn run(without_groups: bool) -> Capabilities {
         }
         Err(why) => capabilities.missing(Control::Landlock, why.clone()),
     };
+    let layers = trials.as_ref().map_err(reason).and_then(Trials::of_layers);
+    capabilities = match &layers {
+        Ok(judged) => settle(capabilities, judged, Control::Layers),
+        Err(why) => capabilities.missing(Control::Layers, why.clone()),
+    };
     let directory = trials.as_ref().map_err(reason).and_then(Trials::of_directory);
     for control in [Control::RootDirectory, Control::RootArchive, Control::RootImage] {
         capabilities = match &directory {
@@ -212,7 +217,7 @@ impl Trials {
     fn new(without_groups: bool) -> Result<Self> {
         let make = || -> std::io::Result<_> {
             let dir = tempfile::Builder::new().prefix("cove-probe-").tempdir()?;
-            for name in ["root", "mount"] {
+            for name in ["root", "mount", "lower", "changes", "changes/upper", "changes/work"] {
                 std::fs::create_dir(dir.path().join(name))?;
             }
             let door = UnixListener::bind(dir.path().join("door"))?;
@@ -251,6 +256,14 @@ impl Trials {
     fn of_directory(&self) -> Result<Attestation, String> {
         let mut spec = SandboxSpec::new(Root::Directory(self.path("root")));
         spec.limits = Limits::NONE;
+        self.run(&spec)
+    }
+
+    fn of_layers(&self) -> Result<Attestation, String> {
+        let mut spec = SandboxSpec::new(Root::Host);
+        spec.limits = Limits::NONE;
+        let (lower, changes) = (self.path("lower"), self.path("changes"));
+        spec.layers.push(Layer { lower, changes, target: "/mnt/probe".into() });
         self.run(&spec)
     }
 

@@ -65,24 +65,24 @@ fn open_tree(plan: &Plan, tree: &Tree, mappings: &mut Vec<(cove_core::User, Owne
             }
         }
         // A file system that cannot shift ids shows its files with the owners they have.
-        open_to_others(tree, plan.layered_on.is_some_and(|root| plan.trees.get(root) == Some(tree)))?;
+        open_to_others(tree)?;
     }
     let mount = sys::clone_place(place.as_fd(), true)?;
     sys::set_attributes(mount.as_fd(), attributes, true, true, None)?;
     Ok(mount)
 }
 
-/// Whether the sandbox's user can do without the shift: never with a root, whose missing mount points
-/// could not be made; with the door after its socket was opened, which lies in a directory that only
-/// the daemon enters; with others where everyone may read.
-fn open_to_others(tree: &Tree, is_root: bool) -> io::Result<()> {
+/// Whether the sandbox's user can do without the shift: never below an overlay, where nothing could be
+/// changed then and a root's missing mount points not be made; with the door after its socket was
+/// opened, which lies in a directory that only the daemon enters; with others where everyone may read.
+fn open_to_others(tree: &Tree) -> io::Result<()> {
     let meta = fs::metadata(&tree.source)?;
     let mode = meta.permissions().mode();
     if meta.file_type().is_socket() {
         return fs::set_permissions(&tree.source, fs::Permissions::from_mode(mode | 0o666));
     }
     let needed = if meta.is_dir() { 0o005 } else { 0o004 };
-    if is_root || mode & needed != needed {
+    if tree.lower || mode & needed != needed {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "its file system cannot show files as another user's; keep it on ext4, xfs, btrfs or tmpfs, \
@@ -131,7 +131,7 @@ impl Building {
             None => at(|| "make the root".to_owned(), memory(plan.upper_bytes.min(16 << 20), 0o755, attr::NODEV)),
             Some(index) => {
                 let lower = at(|| "take the root's tree".to_owned(), taken(trees, index))?;
-                at(|| "layer the root (overlay)".to_owned(), layered(&stage, lower))
+                at(|| "layer the root (overlay)".to_owned(), layered(&stage, lower, &stage))
             }
         }?;
         let place = stage.join("root");
@@ -164,6 +164,7 @@ impl Building {
                 let target = if *directory { self.directory(at) } else { self.point(at) }?;
                 sys::attach(taken(trees, *tree)?.as_fd(), target.as_fd())
             }
+            Step::Layer { lower, changes, at } => self.layer(trees, *lower, *changes, at),
             Step::Memory { at, bytes, mode, attributes } => {
                 sys::attach(memory(*bytes, *mode, *attributes)?.as_fd(), self.directory(at)?.as_fd())
             }
@@ -181,6 +182,19 @@ impl Building {
                 sys::set_attributes(place.as_fd(), attr::RDONLY, false, false, None)
             }
         }
+    }
+
+    /// An overlay of its own over a shared tree. Its layers are seen on the stage only, which nothing
+    /// inside ever sees.
+    fn layer(&self, trees: &mut [Option<OwnedFd>], lower: usize, changes: usize, at: &Path) -> io::Result<()> {
+        let place = self.stage.join(format!("layer-{lower}"));
+        for path in [place.clone(), place.join("lower"), place.join("changes")] {
+            fs::create_dir(path)?;
+        }
+        let changed = place.join("changes");
+        sys::attach(taken(trees, changes)?.as_fd(), open_path(&changed)?.as_fd())?;
+        let mount = layered(&place, taken(trees, lower)?, &changed)?;
+        sys::attach(mount.as_fd(), self.directory(at)?.as_fd())
     }
 
     /// The directory at `path`, made with its parents where absent.
@@ -338,12 +352,12 @@ fn memory(bytes: u64, mode: u32, attributes: u64) -> io::Result<OwnedFd> {
     sys::new_file_system(c"tmpfs", &options, attributes | attr::NOSUID)
 }
 
-/// An overlay over `lower` with its changes in the stage.
-fn layered(stage: &Path, lower: OwnedFd) -> io::Result<OwnedFd> {
+/// An overlay over `lower`, which is put on `stage/lower`, with its changes in `changes`.
+fn layered(stage: &Path, lower: OwnedFd, changes: &Path) -> io::Result<OwnedFd> {
     let place = stage.join("lower");
     sys::attach(lower.as_fd(), open_path(&place)?.as_fd())?;
-    let text = |name: &str| stage.join(name).to_string_lossy().into_owned();
-    let (lower, upper, work) = (text("lower"), text("upper"), text("work"));
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let (lower, upper, work) = (text(&place), text(&changes.join("upper")), text(&changes.join("work")));
     let options = [
         ("lowerdir", Some(lower.as_str())),
         ("upperdir", Some(upper.as_str())),

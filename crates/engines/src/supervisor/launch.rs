@@ -76,7 +76,8 @@ pub trait Launched: Send {
 
     /// Directories on the host that count towards the disk limit.
     fn writable(&self, spec: &SandboxSpec) -> Vec<PathBuf> {
-        spec.mounts.iter().filter(|mount| !mount.read_only).map(|mount| mount.source.clone()).collect()
+        let mounts = spec.mounts.iter().filter(|mount| !mount.read_only).map(|mount| mount.source.clone());
+        mounts.chain(spec.layers.iter().map(|layer| layer.changes.clone())).collect()
     }
 
     /// Kills every process inside and waits until none lives. Repeatable. Need not reap the guest:

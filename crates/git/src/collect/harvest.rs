@@ -9,20 +9,20 @@ use cove_core::error::Context as _;
 use cove_core::{Error, ErrorKind, Result};
 
 use super::Bounds;
-use super::place::{Kind, Place};
+use super::place::{Entry, Kind, Place, View};
 
 /// Copies what `bare` lacks into the quarantine and returns the packs that need an index.
-pub(super) fn copy(workspace: &Path, bare: &Path, quarantine: &Path, bounds: &Bounds) -> Result<Vec<PathBuf>> {
+pub(super) fn copy(workspace: &View, bare: &Path, quarantine: &Path, bounds: &Bounds) -> Result<Vec<PathBuf>> {
     let mut packs = Vec::new();
     let Some(objects) = Place::root(workspace)?.dir_at(b".git/objects")? else { return Ok(packs) };
     let mut budget = Budget { files: bounds.objects, bytes: bounds.total_bytes };
-    for (fan, kind) in objects.entries(4096)? {
+    for Entry { name: fan, kind, .. } in objects.entries(4096)? {
         if kind != Kind::Directory || fan.len() != 2 || !is_hex(&fan) {
             continue;
         }
         let Some(dir) = objects.dir(&fan)? else { continue };
         let fan = String::from_utf8_lossy(&fan).into_owned();
-        for (name, kind) in dir.entries(budget.files)? {
+        for Entry { name, kind, .. } in dir.entries(budget.files)? {
             if kind != Kind::File || !matches!(name.len(), 38 | 62) || !is_hex(&name) {
                 continue;
             }
@@ -35,7 +35,7 @@ pub(super) fn copy(workspace: &Path, bare: &Path, quarantine: &Path, bounds: &Bo
         }
     }
     if let Some(dir) = objects.dir(b"pack")? {
-        for (name, kind) in dir.entries(100_000)? {
+        for Entry { name, kind, .. } in dir.entries(100_000)? {
             if kind != Kind::File || !is_pack(&name) {
                 continue;
             }

@@ -1,10 +1,8 @@
 //! The commit that a hostile clone's HEAD names, by our own reading of three plain formats.
 
-use std::path::Path;
-
 use cove_core::Result;
 
-use super::place::Place;
+use super::place::{Place, View};
 use crate::name;
 
 const REF_BYTES: u64 = 4096;
@@ -13,7 +11,7 @@ const PACKED_BYTES: u64 = 16 << 20;
 const HOPS: usize = 5;
 
 /// The commit id, or a sentence that says why there is none.
-pub(super) fn read(workspace: &Path) -> std::result::Result<String, String> {
+pub(super) fn read(workspace: &View) -> std::result::Result<String, String> {
     let unreadable = |e: cove_core::Error| format!("The workspace's history cannot be read ({})", e.chain().join(": "));
     let git = Place::root(workspace).and_then(|root| root.dir(b".git")).map_err(unreadable)?;
     let Some(git) = git else { return Err("The workspace's .git is no directory any more".to_owned()) };

@@ -16,15 +16,16 @@ mod harvest;
 mod head;
 mod ignored;
 mod judge;
-mod place;
+pub(crate) mod place;
 mod record;
-mod survey;
+pub(crate) mod survey;
 
 #[cfg(test)]
 #[path = "tests.rs"]
 mod bounds_tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cove_core::error::Context as _;
@@ -33,10 +34,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, RawChange};
 use crate::git::Git;
+use crate::layered::Layered;
 use crate::message::CommitMessage;
 use crate::name;
 use crate::object::TreeEntry;
 use crate::source::bare_config;
+use place::View;
 
 /// What [`Git::collect`] took out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -124,12 +127,34 @@ impl Git {
         keep_ref: &str,
         message: &CommitMessage,
     ) -> Result<Option<CollectedWork>> {
-        self.collect_within(workspace, bare, base, keep_ref, message, &Bounds::default()).await
+        let source = Source::plain(workspace);
+        self.collect_within(&source, bare, base, keep_ref, message, &Bounds::default()).await
+    }
+
+    /// As [`collect`](Self::collect), from a layered workspace made by [`Git::layer`]: what comes out is
+    /// the same, and only what changed is read.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect).
+    pub async fn collect_layered(
+        &self,
+        workspace: &Layered,
+        bare: &Path,
+        base: &str,
+        keep_ref: &str,
+        message: &CommitMessage,
+    ) -> Result<Option<CollectedWork>> {
+        let source = Source {
+            view: View { upper: workspace.upper(), lower: Some(workspace.prepared.path().to_owned()) },
+            below: Arc::clone(&workspace.prepared.tree),
+            known: Some((workspace.commit.clone(), Arc::clone(&workspace.tree))),
+        };
+        self.collect_within(&source, bare, base, keep_ref, message, &Bounds::default()).await
     }
 
     pub(crate) async fn collect_within(
         &self,
-        workspace: &Path,
+        source: &Source,
         bare: &Path,
         base: &str,
         keep_ref: &str,
@@ -139,7 +164,7 @@ impl Git {
         name::check_id(base)?;
         name::check_ref(keep_ref)?;
         let bare = bare.canonicalize().context(ErrorKind::NotFound, format!("There is no {}", bare.display()))?;
-        let collection = Collection { git: self, workspace, bare: &bare, base, keep_ref, message, bounds };
+        let collection = Collection { git: self, source, bare: &bare, base, keep_ref, message, bounds };
         match collection.run().await {
             Ok(found) => Ok(found.map(|f| CollectedWork {
                 commit: f.commit,
@@ -158,9 +183,25 @@ impl Git {
     }
 }
 
+/// What is taken from.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    view: View,
+    /// What lies under the changes of a layered workspace.
+    below: Arc<Vec<TreeEntry>>,
+    /// A commit whose tree is known already.
+    known: Option<(String, Arc<Vec<TreeEntry>>)>,
+}
+
+impl Source {
+    pub(crate) fn plain(workspace: &Path) -> Self {
+        Self { view: View::plain(workspace), below: Arc::default(), known: None }
+    }
+}
+
 struct Collection<'a> {
     git: &'a Git,
-    workspace: &'a Path,
+    source: &'a Source,
     bare: &'a Path,
     base: &'a str,
     keep_ref: &'a str,
@@ -170,9 +211,12 @@ struct Collection<'a> {
 
 impl Collection<'_> {
     async fn run(&self) -> Result<Option<Found>> {
-        let base_tree = self.git.tree(self.bare, self.base).await?;
-        let workspace = self.workspace.to_owned();
-        let head = blocking(move || head::read(&workspace)).await?;
+        let base_tree = match &self.source.known {
+            Some((commit, tree)) if commit == self.base => Arc::clone(tree),
+            _ => Arc::new(self.git.tree(self.bare, self.base).await?),
+        };
+        let view = self.source.view.clone();
+        let head = blocking(move || head::read(&view)).await?;
         let mut notes = Vec::new();
         match head {
             Ok(head) if head == self.base => {}
@@ -187,7 +231,7 @@ impl Collection<'_> {
             Err(reason) => notes.push(format!("{reason}; the files became one commit")),
         }
         let quarantine = Quarantine::new(self.bare, self.base.len())?;
-        let found = self.files_onto(&quarantine, self.base, base_tree.clone(), 0).await?;
+        let found = self.files_onto(&quarantine, self.base, Arc::clone(&base_tree), 0).await?;
         let Some(mut found) = found else { return Ok(None) };
         notes.append(&mut found.notes);
         found.notes = notes;
@@ -201,7 +245,7 @@ impl Collection<'_> {
         }
         let quarantine = Quarantine::new(self.bare, head.len())?;
         let (workspace, bare, into, bounds) =
-            (self.workspace.to_owned(), self.bare.to_owned(), quarantine.path(), self.bounds.clone());
+            (self.source.view.clone(), self.bare.to_owned(), quarantine.path(), self.bounds.clone());
         let packs = blocking(move || harvest::copy(&workspace, &bare, &into, &bounds)).await??;
         for pack in packs {
             // The index is made anew: it is content of the clone as well.
@@ -217,7 +261,7 @@ impl Collection<'_> {
         if count > self.bounds.commits {
             return Err(Error::new(ErrorKind::Refused, format!("There are more than {} commits", self.bounds.commits)));
         }
-        let tree = self.git.tree(&quarantine.path(), head).await?;
+        let tree = Arc::new(self.git.tree(&quarantine.path(), head).await?);
         let found = match self.files_onto(&quarantine, head, tree, count).await? {
             Some(found) => found,
             None => Found {
@@ -236,11 +280,12 @@ impl Collection<'_> {
         &self,
         quarantine: &Quarantine,
         parent: &str,
-        tree: Vec<TreeEntry>,
+        tree: Arc<Vec<TreeEntry>>,
         commits: u32,
     ) -> Result<Option<Found>> {
-        let (workspace, bounds, length) = (self.workspace.to_owned(), self.bounds.clone(), parent.len());
-        let survey = blocking(move || survey::survey(&workspace, &tree, length, &bounds)).await??;
+        let (source, bounds, length) = (self.source.clone(), self.bounds.clone(), parent.len());
+        let surveying = move || survey::survey(&source.view, &tree, &source.below, length, &bounds);
+        let survey = blocking(surveying).await??;
         let mut found = Found {
             commit: parent.to_owned(),
             commits,
@@ -252,7 +297,7 @@ impl Collection<'_> {
             return Ok((!found.refused.is_empty() || commits > 0).then_some(found));
         }
         let (workspace, bounds, message, onto) =
-            (self.workspace.to_owned(), self.bounds.clone(), self.message.clone(), parent.to_owned());
+            (self.source.view.clone(), self.bounds.clone(), self.message.clone(), parent.to_owned());
         let spool = quarantine.path().join("stream");
         let stream =
             blocking(move || record::stream(&workspace, &survey.edits, &onto, &message, &spool, &bounds)).await??;
@@ -359,6 +404,6 @@ fn remove_old(parent: &Path) {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.context(ErrorKind::Internal, "Reading the workspace was cut off")
 }

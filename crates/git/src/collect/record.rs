@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cove_core::error::Context as _;
 use cove_core::{Error, ErrorKind, Result};
 
-use super::place::Place;
+use super::place::{Place, View};
 use super::survey::Edit;
 use super::{Bounds, Quarantine};
 use crate::message::CommitMessage;
@@ -17,7 +17,7 @@ use crate::name::shown_bytes;
 
 /// Writes the stream to the file `spool` and returns it at its start. The import prints the commit's id.
 pub(super) fn stream(
-    workspace: &Path,
+    workspace: &View,
     edits: &[Edit],
     parent: &str,
     message: &CommitMessage,

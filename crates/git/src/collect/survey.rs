@@ -2,11 +2,13 @@
 //!
 //! Several threads share a queue of directories; each opens its directory anew from the root, so
 //! that the number of open descriptors does not grow with the tree.
+//!
+//! Of a layered workspace only the changes are read: what lies below them is known, and directories
+//! without changes that the tree below has as the commit has them are not even listed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -18,7 +20,7 @@ use sha2::Sha256;
 use super::Bounds;
 use super::ignored::{self, Patterns};
 use super::judge::means_git;
-use super::place::{Kind, Place, RegularFile};
+use super::place::{Entry, Kind, Place, RegularFile, View};
 use crate::change::Change;
 use crate::name::shown_bytes;
 use crate::object::TreeEntry;
@@ -41,10 +43,17 @@ pub(super) struct Survey {
     pub notes: Vec<String>,
 }
 
-/// Compares. Contents are read again when they are recorded: what is there then counts.
-pub(super) fn survey(workspace: &Path, tree: &[TreeEntry], id_length: usize, bounds: &Bounds) -> Result<Survey> {
+/// Compares with `tree`; `below` is the tree under a layered workspace, empty for a plain one. Both are
+/// in order of path. Contents are read again when they are recorded: what is there then counts.
+pub(super) fn survey(
+    workspace: &View,
+    tree: &[TreeEntry],
+    below: &[TreeEntry],
+    id_length: usize,
+    bounds: &Bounds,
+) -> Result<Survey> {
     let root = Place::root(workspace)?;
-    let walk = Walk::new(&root, tree, id_length, bounds);
+    let walk = Walk::new(&root, tree, below, id_length, bounds);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let parts: Vec<Result<Part>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| walk.work())).collect();
@@ -79,8 +88,10 @@ pub(super) fn survey(workspace: &Path, tree: &[TreeEntry], id_length: usize, bou
 
 struct Walk<'a> {
     root: &'a Place,
-    tracked: HashMap<&'a [u8], (usize, &'a TreeEntry)>,
-    tracked_dirs: HashSet<&'a [u8]>,
+    tree: &'a [TreeEntry],
+    below: &'a [TreeEntry],
+    /// Directories in which `tree` and `below` differ.
+    differing: HashSet<&'a [u8]>,
     id_length: usize,
     bounds: &'a Bounds,
     begun: Instant,
@@ -114,21 +125,18 @@ struct Part {
 }
 
 impl<'a> Walk<'a> {
-    fn new(root: &'a Place, tree: &'a [TreeEntry], id_length: usize, bounds: &'a Bounds) -> Self {
-        let mut tracked_dirs: HashSet<&[u8]> = HashSet::new();
-        for entry in tree {
-            let mut path = entry.path.as_slice();
-            while let Some(at) = path.iter().rposition(|b| *b == b'/') {
-                path = &path[..at];
-                if !tracked_dirs.insert(path) {
-                    break;
-                }
-            }
-        }
+    fn new(
+        root: &'a Place,
+        tree: &'a [TreeEntry],
+        below: &'a [TreeEntry],
+        id_length: usize,
+        bounds: &'a Bounds,
+    ) -> Self {
         Self {
             root,
-            tracked: tree.iter().enumerate().map(|(at, e)| (e.path.as_slice(), (at, e))).collect(),
-            tracked_dirs,
+            tree,
+            below,
+            differing: if below.is_empty() { HashSet::new() } else { differing(tree, below) },
             id_length,
             bounds,
             begun: Instant::now(),
@@ -195,7 +203,7 @@ impl<'a> Walk<'a> {
                 format!("The workspace holds more than {} entries", self.bounds.entries),
             ));
         }
-        for (name, kind) in entries {
+        for Entry { name, kind, unchanged } in entries {
             let mut path = Vec::with_capacity(job.path.len() + 1 + name.len());
             if !job.path.is_empty() {
                 path.extend_from_slice(&job.path);
@@ -211,7 +219,7 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             }
-            let tracked = self.tracked.get(path.as_slice()).copied();
+            let tracked = at(self.tree, &path);
             let skipped = tracked.is_none()
                 && (job.ignored || ignored::is_ignored(patterns.as_ref(), &path, kind == Kind::Directory));
             if kind == Kind::Directory {
@@ -221,7 +229,12 @@ impl<'a> Walk<'a> {
                     part.seen.push(at);
                     continue;
                 }
-                if skipped && !self.tracked_dirs.contains(path.as_slice()) {
+                let inside = in_directory(self.tree, &path);
+                if skipped && inside.is_empty() {
+                    continue;
+                }
+                if unchanged && !inside.is_empty() && !self.differing.contains(path.as_slice()) {
+                    part.seen.extend(inside);
                     continue;
                 }
                 if job.depth >= self.bounds.depth {
@@ -230,7 +243,7 @@ impl<'a> Walk<'a> {
                         format!("The workspace's directories are nested deeper than {}", self.bounds.depth),
                     ));
                 }
-                if means_git(&name) && !self.tracked_dirs.contains(path.as_slice()) {
+                if means_git(&name) && inside.is_empty() {
                     part.refused.push(format!("{} has a name that some systems take for .git", shown_bytes(&path)));
                     continue;
                 }
@@ -244,7 +257,9 @@ impl<'a> Walk<'a> {
                 part.refused.push(format!("{} has a name that some systems take for .git", shown_bytes(&path)));
                 continue;
             }
+            let known = if unchanged { at(self.below, &path) } else { None };
             let found = match kind {
+                Kind::File | Kind::Link if known.is_some() => known.map(|(_, e)| (e.mode, Some(e.id.clone()))),
                 Kind::File => dir.file(&name)?.map(|f| self.identify_file(f, &path, &mut part.buffer)).transpose()?,
                 Kind::Link => dir.link(&name)?.map(|target| (Change::LINK, self.id(&target))),
                 _ => None,
@@ -296,6 +311,61 @@ impl<'a> Walk<'a> {
         } else {
             hex(&Sha1::new().chain_update(head).chain_update(content).finalize())
         })
+    }
+}
+
+/// The entry at a path, and its place.
+fn at<'a>(tree: &'a [TreeEntry], path: &[u8]) -> Option<(usize, &'a TreeEntry)> {
+    let place = tree.binary_search_by(|entry| entry.path.as_slice().cmp(path)).ok()?;
+    Some((place, &tree[place]))
+}
+
+/// The places of everything below a directory; in order of path they follow each other.
+pub(crate) fn in_directory(tree: &[TreeEntry], path: &[u8]) -> std::ops::Range<usize> {
+    let mut prefix = path.to_vec();
+    prefix.push(b'/');
+    let begin = tree.partition_point(|entry| entry.path.as_slice() < prefix.as_slice());
+    let end = tree[begin..].partition_point(|entry| entry.path.starts_with(&prefix));
+    begin..begin + end
+}
+
+/// Every directory that holds something at any depth that two trees do not have alike.
+fn differing<'a>(one: &'a [TreeEntry], other: &'a [TreeEntry]) -> HashSet<&'a [u8]> {
+    let mut directories: HashSet<&[u8]> = HashSet::new();
+    let mut note = |entry: &'a TreeEntry| {
+        let mut path = entry.path.as_slice();
+        while let Some(at) = path.iter().rposition(|b| *b == b'/') {
+            path = &path[..at];
+            if !directories.insert(path) {
+                break;
+            }
+        }
+    };
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    loop {
+        match (one.peek(), other.peek()) {
+            (None, None) => return directories,
+            (Some(a), Some(b)) if a == b => {
+                one.next();
+                other.next();
+            }
+            (Some(a), Some(b)) if a.path == b.path => {
+                note(a);
+                one.next();
+                other.next();
+            }
+            (Some(a), b) if b.is_none_or(|b| a.path < b.path) => {
+                note(a);
+                one.next();
+            }
+            (_, Some(b)) => {
+                note(b);
+                other.next();
+            }
+            (Some(_), None) => {
+                one.next();
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::Bounds;
+use super::{Bounds, Source};
 use crate::{CommitMessage, Git};
 
 fn plain(at: &Path, args: &[&str]) {
@@ -42,7 +42,9 @@ async fn what_exceeds_a_bound_is_refused_as_a_whole() {
         ("depth", Bounds { depth: 2, ..all() }, "nested deeper"),
         ("time", Bounds { time: Duration::ZERO, ..all() }, "too long"),
     ] {
-        let found = git.collect_within(&work, &bare, &base, "refs/x/y", &CommitMessage::new("x"), &bounds).await;
+        let found = git
+            .collect_within(&Source::plain(&work), &bare, &base, "refs/x/y", &CommitMessage::new("x"), &bounds)
+            .await;
         let found = found.unwrap().unwrap();
         if words.is_empty() {
             assert_eq!((found.refused, found.changes.len()), (vec![], 3));
@@ -58,7 +60,9 @@ async fn what_exceeds_a_bound_is_refused_as_a_whole() {
     }
     for bounds in [Bounds { commits: 4, ..all() }, Bounds { objects: 3, ..all() }, Bounds { total_bytes: 400, ..all() }]
     {
-        let found = git.collect_within(&work, &bare, &base, "refs/x/y", &CommitMessage::new("x"), &bounds).await;
+        let found = git
+            .collect_within(&Source::plain(&work), &bare, &base, "refs/x/y", &CommitMessage::new("x"), &bounds)
+            .await;
         let found = found.unwrap().unwrap();
         assert_eq!((found.refused, found.commits, found.notes.len()), (vec![], 1, 1), "{:?}", found.notes);
     }

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::{Driven, Stopped};
 use super::budget::Bound;
-use super::checks::given;
 use super::crew::{Crew, Message};
+use super::ground::{Workspace, given};
 use super::taken::inspect;
 use super::trial::{Trial, fingerprint, judged};
 use super::{HOME, Site, WORKSPACE, agent, feedback, place};
@@ -134,7 +134,7 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
     place::make(&work)?;
     place::make(&home)?;
     place::make(&site.place.logs(Some(&job.attempt)))?;
-    git.checkout(&repo, &job.base, &site.branch, &workspace).await?;
+    let workspace = site.workspace(&job.base, &workspace).await?;
 
     let driven = match in_sandbox(site, crew, job, story, &workspace, &home).await {
         // What no repetition can change.
@@ -157,7 +157,7 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
     }
 
     let keep = format!("refs/cove/attempts/{}/{}", site.ref_name(job.story), job.number);
-    let collected = git.collect(&workspace, &repo, &job.base, &keep, &site.message(story, job)).await?;
+    let collected = workspace.collect(git, &repo, &job.base, &keep, &site.message(story, job)).await?;
     let work = match collected {
         Some(collected) => inspect(site, &job.base, collected).await?,
         None => None,
@@ -208,7 +208,7 @@ async fn in_sandbox(
     crew: &Crew,
     job: &Job,
     story: &Story,
-    workspace: &Path,
+    workspace: &Workspace,
     home: &Path,
 ) -> Result<Driven> {
     let choice = &site.spec.agent;
@@ -229,7 +229,7 @@ async fn in_sandbox(
             feedback: job.feedback.as_deref(),
             gates: &site.gates,
             token: site.spec.token_means,
-            workspace: &site.seen(workspace, WORKSPACE).to_string_lossy(),
+            workspace: &site.seen(workspace.path(), WORKSPACE).to_string_lossy(),
             control_files: &control_files,
         },
     )?;
@@ -259,7 +259,8 @@ async fn in_sandbox(
     let door = site.shared.deps.door.open(&format!("{} {}", site.run.short(), story.id), &policy).await?;
     let mut spec = crew.blueprint(Network::Door { socket: door.socket() });
     spec.env.insert("HOME".to_owned(), request.home.to_string_lossy().into_owned());
-    spec.mounts = vec![given(workspace, WORKSPACE), given(home, HOME)];
+    spec.mounts = vec![given(home, HOME)];
+    workspace.show(&mut spec, WORKSPACE);
     spec.mounts.extend(site.shown());
     crew.open(&job.sandbox, "agent", spec).await?;
     let log = site.place.agent_log(&job.attempt);

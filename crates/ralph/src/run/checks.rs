@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use cove_core::ledger::{GateResult, GateStatus};
 use cove_core::run::GateSpec;
 use cove_core::{
-    EgressPolicy, Error, ErrorKind, ExecSpec, ExitReason, ExitStatus, Fact, Mount, Network, Output, Result, SandboxId,
+    EgressPolicy, Error, ErrorKind, ExecSpec, ExitReason, ExitStatus, Fact, Network, Output, Result, SandboxId,
 };
 
 use super::crew::Crew;
+use super::ground::{Workspace, given};
 use super::{HOME, Site, WORKSPACE, leftovers, place};
 
 /// End of a gate's output in the ledger.
@@ -46,12 +47,12 @@ pub(crate) async fn run(
     place::make(&work)?;
     place::make(&home)?;
     place::make(&logs)?;
-    site.shared.deps.git.checkout(&site.place.repo(), commit, &site.branch, &workspace).await?;
+    let mut workspace = site.workspace(commit, &workspace).await?;
     let sandboxes = crew.intend(gates.len()).await?;
     let mut results = Vec::with_capacity(gates.len());
     for (nth, (gate, sandbox)) in gates.iter().zip(&sandboxes).enumerate() {
         if nth > 0 {
-            renew(site, &work, commit, &workspace, &home).await?;
+            workspace = renew(site, &work, commit, workspace, &home).await?;
         }
         let log = logs.join(format!("{:02}-{}.log", nth + 1, crate::prd::slug(&gate.name, 40)));
         let result = one(site, crew, sandbox, gate, &workspace, &home, &log).await;
@@ -65,23 +66,26 @@ pub(crate) async fn run(
 /// A clean checkout and home again for the next gate: what the code under test did to files of the
 /// commit, to git's own or to settings must not decide about another gate. What a gate built or
 /// installed stays.
-async fn renew(site: &Site, work: &Path, commit: &str, workspace: &Path, home: &Path) -> Result<()> {
+async fn renew(site: &Site, work: &Path, commit: &str, workspace: Workspace, home: &Path) -> Result<Workspace> {
     let failed = |e: std::io::Error| Error::internal("The checkout for the next gate could not be made").because(e);
     let (used, used_home) = (work.join("used"), work.join("used-home"));
-    std::fs::rename(workspace, &used).and_then(|()| std::fs::rename(home, &used_home)).map_err(failed)?;
+    let at = workspace.path().to_owned();
+    std::fs::rename(&at, &used).and_then(|()| std::fs::rename(home, &used_home)).map_err(failed)?;
     place::make(home)?;
-    site.shared.deps.git.checkout(&site.place.repo(), commit, &site.branch, workspace).await?;
-    let (to, to_home) = (workspace.to_owned(), home.to_owned());
-    let (from, from_home) = (used.clone(), used_home.clone());
+    let old = workspace.moved(used.clone());
+    let fresh = site.workspace(commit, &at).await?;
+    let (to, to_home) = (fresh.clone(), home.to_owned());
+    let from_home = used_home.clone();
     let moving = tokio::task::spawn_blocking(move || {
-        leftovers::of_workspace(&from, &to).and_then(|()| leftovers::of_home(&from_home, &to_home))
+        leftovers::of_workspace(&old, &to).and_then(|()| leftovers::of_home(&from_home, &to_home))
     });
     moving
         .await
         .map_err(|e| Error::internal("Carrying a gate's output over was cut off").because(e))?
         .map_err(failed)?;
     place::clear(used).await?;
-    place::clear(used_home).await
+    place::clear(used_home).await?;
+    Ok(fresh)
 }
 
 async fn one(
@@ -89,7 +93,7 @@ async fn one(
     crew: &Crew,
     sandbox: &SandboxId,
     gate: &GateSpec,
-    workspace: &Path,
+    workspace: &Workspace,
     home: &Path,
     log: &Path,
 ) -> Result<GateResult> {
@@ -105,7 +109,8 @@ async fn one(
     };
     let network = door.as_ref().map_or(Network::None, |door| Network::Door { socket: door.socket() });
     let mut spec = crew.blueprint(network);
-    spec.mounts = vec![given(workspace, WORKSPACE), given(home, HOME)];
+    spec.mounts = vec![given(home, HOME)];
+    workspace.show(&mut spec, WORKSPACE);
     spec.mounts.extend(site.shown());
     spec.env.insert("HOME".to_owned(), site.seen(home, HOME).to_string_lossy().into_owned());
     spec.env.insert("CI".to_owned(), "true".to_owned());
@@ -119,11 +124,6 @@ async fn one(
         crew.tell(facts).await?;
     }
     result
-}
-
-/// A directory of ours, writable inside.
-pub(crate) fn given(source: &Path, target: &str) -> Mount {
-    Mount { source: source.to_owned(), target: target.into(), read_only: false, give: true }
 }
 
 async fn shell(crew: &Crew, sandbox: &SandboxId, gate: &GateSpec, log: &Path) -> Result<GateResult> {

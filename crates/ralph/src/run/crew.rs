@@ -80,6 +80,7 @@ impl Crew {
         }
         let sandboxes = Arc::clone(&self.site.shared.deps.sandboxes);
         let (sender, made) = oneshot::channel();
+        let layered = !spec.layers.is_empty();
         let (engine, consent) = (self.site.engine.clone(), self.site.spec.accept_no_sandbox);
         let (id, its_role) = (id.clone(), role.to_owned());
         self.site.shared.tend(async move {
@@ -90,7 +91,14 @@ impl Crew {
                 tracing::warn!(sandbox = %id, %error, "left to the next sweep");
             }
         });
-        let info = made.await.map_err(|_| gone())??;
+        let info = match made.await.map_err(|_| gone())? {
+            Err(error) if layered && error.kind() == ErrorKind::NotStarted => {
+                // The probe tried another file system than the one the run lies on.
+                self.site.ground.give_up(error.chain().join(": ")).await;
+                return Err(error);
+            }
+            made => made?,
+        };
         let fact = Fact::SandboxStarted {
             attempt: self.attempt.clone(),
             sandbox: info.id.clone(),

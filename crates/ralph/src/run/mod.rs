@@ -33,6 +33,7 @@ pub(crate) mod crew;
 mod events;
 mod feedback;
 mod files;
+mod ground;
 mod leftovers;
 mod owner;
 pub(crate) mod place;
@@ -59,6 +60,7 @@ use crate::prd::Prd;
 use crate::runner::Shared;
 use crate::tamper::ControlFiles;
 use budget::Budget;
+use ground::Ground;
 
 /// Where the repository lies inside.
 pub(crate) const WORKSPACE: &str = "/workspace";
@@ -81,6 +83,8 @@ pub(crate) struct Site {
     /// The user's PRD and progress file, where they lie in the repository.
     pub(crate) control: ControlFiles,
     pub(crate) budget: Arc<Budget>,
+    /// What workspaces are laid over.
+    pub(crate) ground: Arc<Ground>,
 }
 
 impl Site {

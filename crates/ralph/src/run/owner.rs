@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::budget::{Bound, Budget};
+use super::ground::Ground;
 use super::{Files, Place, Site, place};
 use crate::prd::Prd;
 use crate::runner::Shared;
@@ -56,6 +57,7 @@ pub(crate) struct Owner {
     pub(super) place: Place,
     pub(super) files: Files,
     pub(super) budget: Arc<Budget>,
+    ground: Arc<Ground>,
     pub(super) commands: mpsc::Receiver<Command>,
     /// What the wave under way leads to.
     pub(super) after: After,
@@ -82,6 +84,7 @@ impl Owner {
             place,
             files,
             budget,
+            ground: Arc::default(),
             commands,
             after: After::default(),
             provider_pauses: 0,
@@ -281,8 +284,10 @@ impl Owner {
 
     /// Takes away what only work under way needs.
     async fn tidy(&self) {
-        if let Err(error) = place::clear(self.place.all_work()).await {
-            tracing::warn!(run = %self.record.id, %error, "workspaces are left until the run is removed");
+        for dir in [self.place.all_work(), self.place.prepared()] {
+            if let Err(error) = place::clear(dir).await {
+                tracing::warn!(run = %self.record.id, %error, "workspaces are left until the run is removed");
+            }
         }
     }
 
@@ -301,6 +306,7 @@ impl Owner {
             baseline: self.record.baseline.clone(),
             control: control(&self.record),
             budget: Arc::clone(&self.budget),
+            ground: Arc::clone(&self.ground),
         })
     }
 

@@ -5,7 +5,8 @@
 //!   repo.git            own bare repository: the branch, and refs/cove/attempts/<story>/<n>
 //!   prd.json, progress.txt   the run's copies of the user's files
 //!   attempts/<attempt>/agent.log, gates/*.log   kept
-//!   work/<attempt>/…    checkouts and homes given to sandboxes; gone with the attempt
+//!   work/<attempt>/…    workspaces and homes given to sandboxes; gone with the attempt
+//!   prepared/<…>        checkouts that workspaces are laid over; gone with the run's work
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -57,6 +58,11 @@ impl Place {
         self.root.join("work")
     }
 
+    /// Where checkouts lie that sandboxes share and none writes to.
+    pub(crate) fn prepared(&self) -> PathBuf {
+        self.root.join("prepared")
+    }
+
     /// What sandboxes of an attempt may write to.
     pub(crate) fn work(&self, attempt: Option<&AttemptId>) -> PathBuf {
         self.all_work().join(attempt.map_or("baseline", AttemptId::as_str))
@@ -73,13 +79,53 @@ pub(crate) fn make(dir: &Path) -> Result<()> {
         .map_err(|e| Error::internal(format!("The directory {} could not be made", dir.display())).because(e))
 }
 
-/// Removes a directory tree; harmless when there is none. Symbolic links inside are not followed.
+/// Removes a directory tree; harmless when there is none. Symbolic links inside are not followed. No
+/// sandbox that writes to it may live.
 pub(crate) async fn clear(dir: PathBuf) -> Result<()> {
-    let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&dir) {
+    let removed = tokio::task::spawn_blocking(move || match remove(&dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::internal(format!("The directory {} could not be removed", dir.display())).because(e))
         }
         _ => Ok(()),
     });
     removed.await.map_err(|e| Error::internal("Removing a directory was cut off").because(e))?
+}
+
+/// Also what a sandbox of ours, an ordinary user's, or overlayfs has closed to its owner.
+fn remove(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            open_up(dir, 0);
+            std::fs::remove_dir_all(dir)
+        }
+        other => other,
+    }
+}
+
+fn open_up(dir: &Path, depth: usize) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if depth < 256 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path(), depth + 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn closed_directories_are_removed_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let work = dir.path().join("work");
+        std::fs::create_dir_all(work.join("closed/deeper")).unwrap();
+        std::fs::set_permissions(work.join("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
+        clear(work.clone()).await.unwrap();
+        assert!(!work.exists());
+        clear(work).await.unwrap();
+    }
 }

@@ -62,8 +62,10 @@ impl Owner {
             if !problems.is_empty() {
                 self.commit(problems).await?;
             }
-            if let Err(error) = super::place::clear(self.place.all_work()).await {
-                tracing::warn!(run = %self.record.id, %error, "workspaces of before are left");
+            for dir in [self.place.all_work(), self.place.prepared()] {
+                if let Err(error) = super::place::clear(dir).await {
+                    tracing::warn!(run = %self.record.id, %error, "workspaces of before are left");
+                }
             }
         }
         Ok(())
