@@ -2,6 +2,7 @@
 
 mod cargo;
 mod detect;
+mod install;
 mod node;
 mod python;
 mod targets;
@@ -14,6 +15,7 @@ use cove_core::{Error, Result};
 use crate::prd::Prd;
 
 pub use detect::{checks_of, detect, scripts_of};
+pub use install::only_installs;
 
 /// The files of a commit.
 pub trait Tree {
@@ -110,6 +112,24 @@ pub fn resolve(spec: Option<&[GateSpec]>, prd: &Prd, tree: &dyn Tree) -> Result<
         }
         if gate.protects.is_empty() {
             gate.protects = scripts_of(&gate.command);
+        }
+    }
+    let mut before: Vec<String> = Vec::new();
+    let mut installing: Vec<String> = Vec::new();
+    for gate in &mut gates {
+        if let Some(unknown) = gate.after.iter().find(|name| !before.contains(name)) {
+            return Err(Error::invalid(format!(
+                "The gate `{}` is to run after `{}`, which is not a gate before it",
+                gate.name.escape_debug(),
+                unknown.escape_debug()
+            )));
+        }
+        if gate.after.is_empty() {
+            gate.after.clone_from(&installing);
+        }
+        before.push(gate.name.clone());
+        if only_installs(&gate.command) {
+            installing.push(gate.name.clone());
         }
     }
     Ok(gates)

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::budget::{Bound, Budget};
-use super::{Files, Place, Site, place};
+use super::{Files, Place, Site, place, prepare};
 use crate::prd::Prd;
 use crate::runner::Shared;
 use crate::tamper::ControlFiles;
@@ -239,6 +239,8 @@ impl Owner {
             branch: self.record.branch.clone().unwrap_or_else(|| self.prd.branch()),
             gates: self.record.gates.clone(),
             baseline: self.record.baseline.clone(),
+            base: self.record.base.clone().unwrap_or_default(),
+            wires: prepare::tripwires(&self.place),
             control: control(&self.record),
             budget: Arc::clone(&self.budget),
         })

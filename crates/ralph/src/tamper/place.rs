@@ -21,11 +21,13 @@ pub(super) enum Place {
     Manifest,
     /// A lock file.
     Lock,
+    /// `go.mod`.
+    GoModule,
     /// Nothing of these.
     Other,
 }
 
-const TEST_CONFIGURATION: [&str; 34] = [
+const TEST_CONFIGURATION: [&str; 50] = [
     "conftest.py",
     "pytest.ini",
     ".pytest.ini",
@@ -60,6 +62,22 @@ const TEST_CONFIGURATION: [&str; 34] = [
     ".eslintignore",
     ".node_repl_history",
     "codecov.yml",
+    "pip.conf",
+    "pip.ini",
+    ".python-version",
+    "pyvenv.cfg",
+    ".envrc",
+    "gradle.properties",
+    "gradlew",
+    "mvnw",
+    "gradle-wrapper.properties",
+    "gradle-wrapper.jar",
+    "maven-wrapper.properties",
+    "settings.xml",
+    ".nvmrc",
+    "phpunit.xml",
+    ".rspec",
+    "pnpm-workspace.yaml",
 ];
 
 const LOCKS: [&str; 13] = [
@@ -87,6 +105,7 @@ pub(super) fn of(path: &str) -> Place {
     match name {
         ".gitmodules" => return Place::Modules,
         ".gitattributes" => return Place::Attributes,
+        "go.mod" | "go.work" => return Place::GoModule,
         "package.json" | "cargo.toml" | "pyproject.toml" => return Place::Manifest,
         _ => {}
     }
