@@ -154,6 +154,9 @@ pub fn inspect(
             place::Place::Modules => content::modules(edit, before, after, &mut found),
             place::Place::Attributes => content::attributes(edit, before, after, &mut found),
             place::Place::Ci => found.flag(format!("CI file `{}` was {}", shown(path), verb(edit.kind))),
+            place::Place::Orders => {
+                found.flag(format!("instructions to agents in `{}` were {}", shown(path), verb(edit.kind)));
+            }
             place::Place::Test => test(edit, before, after, &mut found),
             place::Place::Snapshot => {
                 if edit.kind != EditKind::Added {

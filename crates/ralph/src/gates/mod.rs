@@ -3,6 +3,7 @@
 mod cargo;
 mod detect;
 mod install;
+mod named;
 mod node;
 mod python;
 mod targets;
@@ -70,6 +71,7 @@ pub fn wanted(files: &[String]) -> Vec<String> {
     files
         .iter()
         .filter(|path| detect::READS.contains(&path.as_str()) || python::is_requirements(path))
+        .chain(named::scripts(files))
         .cloned()
         .collect()
 }
@@ -112,6 +114,11 @@ pub fn resolve(spec: Option<&[GateSpec]>, prd: &Prd, tree: &dyn Tree) -> Result<
         }
         if gate.protects.is_empty() {
             gate.protects = scripts_of(&gate.command);
+        }
+        for glob in named::protects(&gate.command, tree) {
+            if !gate.protects.contains(&glob) {
+                gate.protects.push(glob);
+            }
         }
     }
     let mut before: Vec<String> = Vec::new();

@@ -130,6 +130,31 @@ fn what_a_command_line_runs_is_protected() {
 }
 
 #[test]
+fn what_a_check_calls_by_way_of_others_is_protected() {
+    let files = tree(&[
+        ("Makefile", "include x.mk\nverify: build\n\tsh scripts/check.sh\n\tnode bin/tool.js\n"),
+        ("scripts/check.sh", "./verify_all.sh && python3 -m pytest\n"),
+        ("verify_all.sh", "cmp a b\n"),
+        ("bin/tool.js", "1"),
+    ]);
+    let names = wanted(&files.files);
+    assert!(names.contains(&"scripts/check.sh".to_owned()) && !names.contains(&"bin/tool.js".to_owned()), "{names:?}");
+    let prd = Prd::parse("- [ ] x\n", None).unwrap();
+    let gate = GateSpec {
+        name: "v".into(),
+        command: "make verify".into(),
+        timeout_seconds: 1,
+        protects: vec![],
+        after: vec![],
+    };
+    let protects = &resolve(Some(&[gate]), &prd, &files).unwrap()[0].protects;
+    for path in ["Makefile", "scripts/check.sh", "verify_all.sh", "**/test_*.py"] {
+        assert!(protects.iter().any(|glob| glob == path), "{path}: {protects:?}");
+    }
+    assert!(!protects.iter().any(|glob| glob == "bin/tool.js"), "{protects:?}");
+}
+
+#[test]
 fn a_storys_own_program_is_not_its_check() {
     for (command, want) in [
         ("./accept.sh US-001", "accept.sh"),

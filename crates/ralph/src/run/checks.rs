@@ -42,7 +42,7 @@ pub(crate) struct Pass<'a> {
 /// Those of git, door and engine: the gates have said nothing then.
 pub(crate) async fn run(site: &Site, crew: &Crew, pass: Pass<'_>) -> Result<Vec<GateResult>> {
     let all: Vec<usize> = (0..pass.gates.len()).collect();
-    Ok(some(site, crew, pass, &all, false).await?.into_iter().map(|(_, result)| result).collect())
+    Ok(some(site, crew, pass, &all, false).await?.into_values().collect())
 }
 
 /// Runs the gates at these positions, and those whose output they need. Results of all that ran, by

@@ -11,6 +11,8 @@ pub(super) enum Place {
     Attributes,
     /// Configuration of a CI system.
     Ci,
+    /// What agents read as instructions, or take their tools and permissions from.
+    Orders,
     /// A test, or something beside tests.
     Test,
     /// Recorded output that tests compare with.
@@ -125,6 +127,26 @@ pub(super) fn of(path: &str) -> Place {
         )
     {
         return Place::Ci;
+    }
+    let agents = [".claude", ".codex", ".opencode", ".gemini", ".cursor", ".aider", ".windsurf", ".continue", ".roo"];
+    if matches!(
+        name,
+        "claude.md"
+            | "claude.local.md"
+            | "agents.md"
+            | "agent.md"
+            | "gemini.md"
+            | "copilot-instructions.md"
+            | "opencode.json"
+            | "opencode.jsonc"
+            | ".mcp.json"
+            | ".cursorrules"
+            | ".windsurfrules"
+            | ".clinerules"
+            | ".aider.conf.yml"
+    ) || agents.iter().any(|part| inside(part))
+    {
+        return Place::Orders;
     }
     if LOCKS.contains(&name) {
         return Place::Lock;

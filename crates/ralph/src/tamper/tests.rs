@@ -250,6 +250,13 @@ fn each_trick_is_seen() {
             "could decide",
             &["tests/__init__.py"],
         ),
+        (
+            "orders to agents",
+            &[("CLAUDE.md", None, some("skip tests")), (".claude/settings.json", None, some("{}"))],
+            &[],
+            "instructions to agents in `CLAUDE.md` were added",
+            &[],
+        ),
         ("CI", &[(".github/workflows/ci.yml", some("a"), some("b"))], &[], "CI file", &[]),
         (
             "attributes without a driver",
