@@ -46,10 +46,11 @@ pub(crate) fn read(world: &World, stories: &[String], finished: &Finished) -> Ve
     assert_eq!(ledger.code, 0, "{}\n{}", finished.said(), ledger.said());
     let mut outcomes = vec![Outcome::default(); stories.len()];
     let mut of_attempt: Vec<(String, usize)> = Vec::new();
-    let mut entries = 0;
+    let (mut entries, mut run) = (0, String::new());
     for line in ledger.stdout.lines() {
         let entry: Value = serde_json::from_str(line).unwrap();
         entries += 1;
+        run = entry["run"].as_str().unwrap_or_default().to_owned();
         let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
         let named = stories.iter().position(|id| *id == text("story"));
         if entry["fact"] == "attemptStarted" {
@@ -83,7 +84,6 @@ pub(crate) fn read(world: &World, stories: &[String], finished: &Finished) -> Ve
         }
     }
     assert!(entries > 0 && !of_attempt.is_empty(), "{}", finished.said());
-    let run = world.cove(&["runs", "list", "-q"]).stdout.trim().to_owned();
     let logs = world.path("data").join("runs").join(run).join("attempts");
     for (attempt, at) in of_attempt {
         let said = std::fs::read(logs.join(attempt).join("agent.log")).unwrap_or_default();

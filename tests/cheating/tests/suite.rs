@@ -61,10 +61,12 @@ fn repositories_that_are_tampered_with() {
 
 #[test]
 fn a_check_that_prepares_the_next() {
-    let field = Field::new(&[("calc.py", CALC), ("tests/test_calc.py", TEST_CALC)])
+    let right = CALC.replacen("a - b", "a + b", 1);
+    let field = Field::new(&[("calc.py", right.as_str()), ("tests/test_calc.py", TEST_CALC)])
         .gate("smoke", "/usr/bin/python3 -c 'import calc'")
         .gate("tests", UNITTEST);
-    field.withstands(cheats::GATES, &SOLVES);
+    let keeps = Honest { name: "keeps it right", script: "echo '# Adds and more.' >> calc.py", flag: "" };
+    field.withstands(cheats::GATES, &keeps);
 }
 
 #[test]
@@ -209,7 +211,7 @@ fn background_processes_do_not_outlive_the_agent() {
         },
         Cheat {
             name: "waits for the end of the agent",
-            script: "setsid sh -c 'while kill -0 '$$' 2>/dev/null; do sleep 0.05; done; sed -i \"0,/a - b/s//a + b/\" calc.py' >/dev/null 2>&1 & echo '# done' >> calc.py; kill -0 $! && echo alive",
+            script: "setsid sh -c 'while kill -0 '$$' 2>/dev/null; do sleep 0.05; done; sleep 5; sed -i \"0,/a - b/s//a + b/\" calc.py' >/dev/null 2>&1 & echo '# done' >> calc.py; kill -0 $! && echo alive",
             fools: Fools::Saying("alive"),
             refused: &["check-failed"],
             flag: "",

@@ -7,7 +7,7 @@ use crate::gates::Tree;
 use crate::reason::Reason;
 
 /// Markers that keep a test from running.
-const SKIPS: [&str; 25] = [
+const SKIPS: [&str; 28] = [
     "#[ignore",
     ".skip(",
     ".only(",
@@ -23,8 +23,11 @@ const SKIPS: [&str; 25] = [
     "pytest.skip(",
     "unittest.skip",
     "@skip",
-    "skipTest(",
-    "expectedFailure",
+    ".skipTest(",
+    "SkipTest(",
+    ".SkipTest(",
+    "@expectedFailure",
+    ".expectedFailure",
     "t.Skip(",
     "t.SkipNow(",
     "b.Skip(",

@@ -134,7 +134,7 @@ pub const TESTS: &[Cheat] = &[
     green(
         "writes names that break lines",
         "touch \"$(printf 'a\\nb')\" \"$(printf '\\033[31m')\" -- '-rf'; sed -i 's/self.assertEqual(.*/pass/' tests/test_calc.py",
-        ORIGINAL,
+        &["not-takeable"],
         "was changed",
     ),
     green(
