@@ -11,9 +11,10 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask TASK
 
-  test [FILTER…]   tidy, then all tests; installs what they need; each test starts and stops its own servers
+  test [FILTER…]   tidy, then all tests; installs what they need, and starts and ends its own servers
   tidy             formatting, lints, dependency table, file sizes, banned words, documents
   testbed          installs the servers and agent programs that tests run against
+  testbed up -- COMMAND…   runs a command with the test bed's container engines up
   bench [PART…]    figures, as ratios measured in one run
   ci               what CI runs (the same as test)
 ";

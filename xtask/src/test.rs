@@ -31,6 +31,7 @@ pub fn run(filter: &[String]) -> Outcome {
             run_with(cargo().args(["test", "--workspace", "--doc", "--quiet"]), &bed),
         );
     }
+    step(&mut failed, "test bed", bed.down());
     if failed.is_empty() {
         say("\nEverything passed");
         return Ok(());

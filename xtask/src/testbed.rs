@@ -1,5 +1,11 @@
-//! `testbed`: real servers and agent programs for tests. It installs; each test starts what it needs
-//! on loopback and ends it by process id. Repeating it is cheap.
+//! `testbed`: real servers and agent programs for tests. What is absent is installed; small servers are
+//! started by the tests themselves, on loopback, and ended by process id. The container engines serve
+//! all tests: [`keeper`] starts own ones and ends them whatever happens to us. Repeating it is cheap.
+
+mod docker;
+mod keeper;
+mod podman;
+mod server;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,47 +24,111 @@ const DEBIAN: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("setpriv", "util-linux"),
     ("busybox", "busybox-static"),
+    ("curl", "curl"),
+    ("dockerd", "docker.io"),
+    ("podman", "podman"),
+    ("iptables", "iptables"),
+    ("slirp4netns", "slirp4netns"),
+    ("newuidmap", "uidmap"),
+    ("fuse-overlayfs", "fuse-overlayfs"),
 ];
 
-/// What is there.
+/// Packages that bring no program into `PATH`: a file that proves each.
+const DEBIAN_FILES: &[(&str, &str)] = &[("/usr/lib/cni/loopback", "containernetworking-plugins")];
+
+const HELP: &str = "\
+cargo xtask testbed                     installs what tests need, and shows that its servers start
+cargo xtask testbed up -- COMMAND…      runs a command with the test bed's servers up";
+
+/// What is there. Dropping it ends its servers.
 pub struct Bed {
     /// Variables that tell tests where things are.
     pub variables: Vec<(String, String)>,
-    /// What could not be installed and so is not tested, with the reason.
+    /// What could not be installed or started and so is not tested, with the reason.
     pub missing: Vec<String>,
+    keeper: Option<keeper::Keeper>,
 }
 
-/// The task: `testbed [up]`.
+impl Bed {
+    /// Ends the servers and waits until nothing of them is left.
+    ///
+    /// # Errors
+    /// When something remained, by name.
+    pub fn down(mut self) -> Outcome {
+        self.keeper.take().map_or(Ok(()), keeper::Keeper::end)
+    }
+}
+
+/// The task: `testbed [up -- COMMAND…]`.
 ///
 /// # Errors
-/// When something could not be installed.
-pub fn run(_arguments: &[String]) -> Outcome {
-    heading("test bed");
-    let bed = up()?;
+/// When something could not be installed or started, or the command failed.
+pub fn run(arguments: &[String]) -> Outcome {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match &words[..] {
+        ["keep", directory] => keeper::serve(directory.as_ref()),
+        ["up", "--", program, rest @ ..] => {
+            let bed = up()?;
+            report(&bed);
+            let outcome = process::run(Command::new(program).args(rest).envs(bed.variables.iter().cloned()));
+            let down = bed.down();
+            outcome.and(down)
+        }
+        [] | ["up"] => {
+            heading("test bed");
+            let bed = up()?;
+            report(&bed);
+            let missing = bed.missing.join("\n");
+            bed.down()?;
+            if missing.is_empty() { Ok(()) } else { Err(missing) }
+        }
+        _ => Err(HELP.to_owned()),
+    }
+}
+
+fn report(bed: &Bed) {
     for (name, value) in &bed.variables {
         say(&format!("{name}={value}"));
     }
-    if bed.missing.is_empty() { Ok(()) } else { Err(bed.missing.join("\n")) }
+    for skipped in &bed.missing {
+        say(&format!("SKIP {skipped}"));
+    }
 }
 
-/// Installs what is absent.
+/// Installs what is absent and starts the servers.
 ///
 /// # Errors
-/// Never for a thing that is merely not to be had here; that is listed in [`Bed::missing`].
+/// In CI when a server that is installed does not start. Otherwise never for a thing that is merely not
+/// to be had here; that is listed in [`Bed::missing`].
 pub fn up() -> Outcome<Bed> {
-    let mut bed = Bed { variables: Vec::new(), missing: Vec::new() };
+    let mut bed = Bed { variables: Vec::new(), missing: Vec::new(), keeper: None };
     debian(&mut bed);
     agents(&mut bed);
+    let (keeper, started) = keeper::start()?;
+    bed.keeper = Some(keeper);
+    bed.variables.extend(started.variables);
+    bed.missing.extend(started.skipped);
+    if in_ci() && !started.failed.is_empty() {
+        return Err(format!("The test bed is not complete:\n{}", started.failed.join("\n")));
+    }
+    bed.missing.extend(started.failed);
     Ok(bed)
 }
 
+/// Whether this is a machine where everything installable has to work.
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
+}
+
 fn debian(bed: &mut Bed) {
-    let absent: Vec<&str> =
-        DEBIAN.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
+    let programs = DEBIAN.iter().filter(|(program, _)| !exists(program));
+    let files = DEBIAN_FILES.iter().filter(|(file, _)| !std::path::Path::new(file).exists());
+    let absent: Vec<&str> = programs.chain(files).map(|(_, package)| *package).collect();
     if absent.is_empty() {
         return;
     }
     say(&format!("Installing {}", absent.join(", ")));
+    let _quiet = NoServices::begin();
     let update = apt(&["-qq", "update"]);
     let together = update.and_then(|()| {
         let mut arguments = vec!["-qq", "install", "-y", "--no-install-recommends"];
@@ -74,19 +144,41 @@ fn debian(bed: &mut Bed) {
     }
 }
 
+/// While it lives, packages do not start their services (Debian's `policy-rc.d` interface): a server
+/// started at once would take ports and sockets that tests do not own.
+struct NoServices(Option<PathBuf>);
+
+impl NoServices {
+    fn begin() -> Self {
+        let policy = PathBuf::from("/usr/sbin/policy-rc.d");
+        if policy.exists() || std::fs::write(&policy, "#!/bin/sh\nexit 101\n").is_err() {
+            return Self(None); // the machine's own policy stands, or it is not ours to set
+        }
+        let _ = output(Command::new("chmod").arg("755").arg(&policy));
+        Self(Some(policy))
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(policy) = &self.0 {
+            let _ = std::fs::remove_file(policy);
+        }
+    }
+}
+
 fn apt(arguments: &[&str]) -> Outcome {
     if !exists("apt-get") {
         return Err("there is no apt-get on this machine".to_owned());
     }
     let mut command = if exists("sudo") && !is_root() {
         let mut sudo = Command::new("sudo");
-        sudo.arg("apt-get");
+        sudo.args(["-n", "env"]);
         sudo
     } else {
-        Command::new("apt-get")
+        Command::new("env")
     };
-    // A package that starts its server at once would take ports that tests do not own.
-    command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").args(arguments);
+    command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get"]).args(arguments);
     output(&mut command).map(|_| ())
 }
 
