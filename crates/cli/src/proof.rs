@@ -102,6 +102,7 @@ fn words(control: Control, spec: &SandboxSpec, report: &Report) -> (String, Stri
         Control::LimitOpenFiles => (format!("at most {}", counted(limits.open_files)), counted(resource("nofile"))),
         Control::LimitWall => (counted(limits.wall_seconds), "the supervisor's clock".to_owned()),
         Control::Mounts => (format!("{} shown", spec.mounts.len()), "mounted".to_owned()),
+        Control::Layers => (format!("{} laid over", spec.layers.len()), "mounted".to_owned()),
         Control::Pty | Control::Adopt => ("offered".to_owned(), "offered".to_owned()),
     };
     (expected, found)

@@ -107,6 +107,15 @@ pub enum Fact {
         /// Its result.
         gate: GateResult,
     },
+    /// One reason why the attempt's work is not accepted; comes right before the attempt's end.
+    Refusal {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Stable code of the reason, as listed in `docs/gates.md`.
+        code: String,
+        /// One sentence.
+        text: String,
+    },
     /// The attempt is over.
     AttemptFinished {
         /// The attempt.
@@ -155,6 +164,9 @@ pub struct GateResult {
     pub millis: u64,
     /// End of its output, at most 16 KiB.
     pub tail: String,
+    /// Tests that ran, skipped ones left out, where the output is that of a test runner we know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<u64>,
 }
 
 /// Result of a gate.

@@ -187,6 +187,11 @@ pub struct GateSpec {
     /// A diff that touches them needs the originals to pass too.
     #[serde(default)]
     pub protects: Vec<String>,
+    /// Names of gates before this one whose output it needs (what they built or installed). Every gate
+    /// begins on a clean checkout; where nothing is named, the gates that only install are taken, and the
+    /// run finds out on the base commit whether more is needed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
 }
 
 fn gate_timeout() -> u64 {

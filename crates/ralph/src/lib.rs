@@ -5,10 +5,12 @@
 //! what is checked ([`gates`]) and what makes a diff suspicious ([`tamper`], [`token`]). [`Runner`] is the
 //! loop itself.
 
+pub mod evidence;
 pub mod gates;
 pub mod prd;
 pub mod progress;
 pub mod prompt;
+pub mod reason;
 mod run;
 pub mod runner;
 pub mod tamper;

@@ -6,7 +6,10 @@
 //! *refused* diff is not looked at any further.
 
 mod content;
+mod dependencies;
+mod locks;
 mod place;
+mod shadow;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +19,7 @@ use cove_git::{Change, ChangeStatus};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::gates::Tree;
+use crate::reason::{Reason, Refusal};
 
 /// One changed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +77,8 @@ pub struct Tamper {
     pub protected: Vec<String>,
     /// Paths to take from the original commit before anything else.
     pub dropped: Vec<String>,
-    /// Why the work is refused as a whole.
-    pub refused: Option<String>,
+    /// Why the work is refused as a whole; empty when it is not.
+    pub refused: Vec<Refusal>,
 }
 
 /// Most flags of one diff.
@@ -91,11 +95,20 @@ pub fn wanted(edits: &[Edit]) -> Vec<String> {
     special.into_iter().chain(plain).map(|edit| edit.path.clone()).collect()
 }
 
+/// Whether a path is a lock file's.
+pub(crate) fn is_lock(path: &str) -> bool {
+    place::of(path) == place::Place::Lock
+}
+
+/// Whether a path lies among installed dependencies.
+pub(crate) fn is_installed(path: &str) -> bool {
+    path.split('/').any(|part| matches!(part, "node_modules" | ".venv" | "venv" | ".tox" | "site-packages"))
+}
+
 /// Whether a path that no commit has would decide how tests are found or run, or is git's own. Installed
 /// dependencies are what a gate is meant to leave.
 pub(crate) fn is_planted(path: &str) -> bool {
-    let installed =
-        path.split('/').any(|part| matches!(part, "node_modules" | ".venv" | "venv" | ".tox" | "site-packages"));
+    let installed = is_installed(path);
     // Generated, as a rule, and never taken where the commit has one.
     let generated = path == "Makefile" || path.ends_with("/Makefile") || path.ends_with(".mk");
     let is_cargo = path == ".cargo" || path.ends_with("/.cargo");
@@ -116,15 +129,16 @@ pub fn inspect(
     after: &dyn Tree,
 ) -> Result<Tamper> {
     let protects = patterns(gates)?;
+    let roots = shadow::Roots::new(gates, before, after);
     let mut found = Found::default();
     for edit in edits {
         let path = edit.path.as_str();
         if place::is_git_directory(path) {
-            found.refuse(format!("it writes to `{}`, inside a git directory", shown(path)));
+            found.refuse(Reason::GitTakeover, format!("it writes to `{}`, inside a git directory", shown(path)));
             continue;
         }
         if edit.kind == EditKind::Submodule {
-            found.refuse(format!("it makes `{}` a submodule, or moves one", shown(path)));
+            found.refuse(Reason::Submodule, format!("it makes `{}` a submodule, or moves one", shown(path)));
             continue;
         }
         if let Some(what) = place::control_file(path, control) {
@@ -140,6 +154,9 @@ pub fn inspect(
             place::Place::Modules => content::modules(edit, before, after, &mut found),
             place::Place::Attributes => content::attributes(edit, before, after, &mut found),
             place::Place::Ci => found.flag(format!("CI file `{}` was {}", shown(path), verb(edit.kind))),
+            place::Place::Orders => {
+                found.flag(format!("instructions to agents in `{}` were {}", shown(path), verb(edit.kind)));
+            }
             place::Place::Test => test(edit, before, after, &mut found),
             place::Place::Snapshot => {
                 if edit.kind != EditKind::Added {
@@ -155,9 +172,17 @@ pub fn inspect(
             place::Place::Lock => {
                 found.locks.push(path.to_owned());
                 found.flag(format!("lock file `{}` was {}", shown(path), verb(edit.kind)));
+                locks::inspect(edit, before, after, &mut found);
             }
+            place::Place::GoModule => dependencies::go(edit, before, after, &mut found),
             place::Place::Other if protects.is_match(path) => guarded(edit, &mut found),
             place::Place::Other => {}
+        }
+        if let Some(name) = shadow::of(edit, &roots) {
+            found.refuse(
+                Reason::ModuleShadowed,
+                format!("the new `{}` takes the place of the module `{name}` that checks import", shown(path)),
+            );
         }
         if content::is_source(path) && edit.kind != EditKind::Added {
             content::weakened(edit, before, after, &mut found);
@@ -172,7 +197,12 @@ pub fn inspect(
 fn test(edit: &Edit, before: &dyn Tree, after: &dyn Tree, found: &mut Found) {
     let path = edit.path.as_str();
     match edit.kind {
-        EditKind::Added => {}
+        EditKind::Added => {
+            // A module of tests of a Rust crate is named by the file above it.
+            if !path.ends_with(".rs") || !path.split('/').any(|part| part == "src") {
+                found.added.insert(path.to_owned());
+            }
+        }
         EditKind::Deleted => {
             found.flag(format!("test file `{}` was deleted", shown(path)));
             found.protected.insert(path.to_owned());
@@ -231,7 +261,9 @@ struct Found {
     flags: Vec<String>,
     protected: BTreeSet<String>,
     dropped: BTreeSet<String>,
-    refused: Option<String>,
+    refused: Vec<Refusal>,
+    /// Tests that are new: not there in the second pass, where there is one.
+    added: BTreeSet<String>,
     locks: Vec<String>,
     /// Manifests whose dependencies changed: they and the locks stay as they are in the second pass,
     /// as without them honest work would not build.
@@ -245,14 +277,20 @@ impl Found {
         }
     }
 
-    fn refuse(&mut self, reason: String) {
-        self.flag(format!("refused: {reason}"));
-        self.refused.get_or_insert(reason);
+    fn refuse(&mut self, reason: Reason, why: String) {
+        self.flag(format!("refused: {why}"));
+        if self.refused.len() < FLAGS_BOUND {
+            self.refused.push(Refusal::new(reason, format!("The work is refused: {why}")));
+        }
     }
 
     fn end(mut self) -> Tamper {
         if self.dependencies_changed.is_empty() {
             self.protected.extend(self.locks);
+        }
+        // The original tests and what steers them go together: a new test may need new configuration.
+        if !self.protected.is_empty() {
+            self.protected.extend(self.added);
         }
         Tamper {
             flags: self.flags,

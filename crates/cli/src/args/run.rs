@@ -221,6 +221,7 @@ fn gate(text: &str) -> Result<GateSpec, String> {
             command: command.trim().to_owned(),
             timeout_seconds: 1800,
             protects: Vec::new(),
+            after: Vec::new(),
         }),
         _ => Err("write NAME=COMMAND, such as 'tests=cargo test'".to_owned()),
     }

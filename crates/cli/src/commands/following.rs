@@ -205,6 +205,7 @@ fn stays(fact: &Fact) -> bool {
         Fact::Baseline { gates } => gates.iter().any(|gate| !gate.status.accepts()),
         Fact::Egress { event, .. } => !event.allowed && event.count <= 1,
         Fact::Collected { flags, .. } => !flags.is_empty(),
+        Fact::Refusal { .. } => true,
         Fact::AttemptFinished { verdict, .. } => *verdict != cove_core::ledger::Verdict::Accepted,
         Fact::PhaseChanged { phase, .. } => matches!(phase, Phase::Paused | Phase::WaitingInput),
         _ => false,

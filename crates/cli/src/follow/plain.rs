@@ -101,6 +101,9 @@ pub fn describe(entry: &Entry, view: &View) -> Option<(Option<Paint>, Option<Str
             ((!flags.is_empty()).then_some(Paint::Warn), story(attempt), text)
         }
         Fact::GateFinished { attempt, gate } => (Some(gate_paint(gate.status)), story(attempt), gate_text(gate)),
+        Fact::Refusal { attempt, code, text } => {
+            (Some(Paint::Bad), story(attempt), format!("not accepted ({code}): {text}"))
+        }
         Fact::AttemptFinished { story, verdict, usage, .. } => {
             let accepted = *verdict == cove_core::ledger::Verdict::Accepted;
             let spent = usage.cost_usd().map(|cost| format!(", ${cost:.2}")).unwrap_or_default();

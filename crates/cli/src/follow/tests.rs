@@ -43,6 +43,7 @@ pub fn facts() -> Vec<Fact> {
         code: Some(code),
         millis: 1500,
         tail: tail.to_owned(),
+        tests: None,
     };
     let start = |n: usize, story: &str, number| Fact::AttemptStarted {
         attempt: attempt(n),

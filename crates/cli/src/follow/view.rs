@@ -170,6 +170,7 @@ impl View {
                 gate.name = clean_line(&gate.name);
                 self.on(attempt, |line| line.gates.push(gate));
             }
+            Fact::Refusal { .. } => {}
             Fact::AttemptFinished { attempt, verdict, usage, .. } => {
                 self.finished.add(usage);
                 if let Some(known) = self.attempts.get_mut(attempt) {

@@ -50,6 +50,7 @@ pub(super) fn gate(name: &str, command: &str, protects: &[&str]) -> GateSpec {
         command: command.to_owned(),
         timeout_seconds: 1800,
         protects: protects.iter().map(|glob| (*glob).to_owned()).collect(),
+        after: Vec::new(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod cargo;
 mod detect;
+mod install;
+mod named;
 mod node;
 mod python;
 mod targets;
@@ -14,6 +16,7 @@ use cove_core::{Error, Result};
 use crate::prd::Prd;
 
 pub use detect::{checks_of, detect, scripts_of};
+pub use install::only_installs;
 
 /// The files of a commit.
 pub trait Tree {
@@ -68,6 +71,7 @@ pub fn wanted(files: &[String]) -> Vec<String> {
     files
         .iter()
         .filter(|path| detect::READS.contains(&path.as_str()) || python::is_requirements(path))
+        .chain(named::scripts(files))
         .cloned()
         .collect()
 }
@@ -110,6 +114,29 @@ pub fn resolve(spec: Option<&[GateSpec]>, prd: &Prd, tree: &dyn Tree) -> Result<
         }
         if gate.protects.is_empty() {
             gate.protects = scripts_of(&gate.command);
+        }
+        for glob in named::protects(&gate.command, tree) {
+            if !gate.protects.contains(&glob) {
+                gate.protects.push(glob);
+            }
+        }
+    }
+    let mut before: Vec<String> = Vec::new();
+    let mut installing: Vec<String> = Vec::new();
+    for gate in &mut gates {
+        if let Some(unknown) = gate.after.iter().find(|name| !before.contains(name)) {
+            return Err(Error::invalid(format!(
+                "The gate `{}` is to run after `{}`, which is not a gate before it",
+                gate.name.escape_debug(),
+                unknown.escape_debug()
+            )));
+        }
+        if gate.after.is_empty() {
+            gate.after.clone_from(&installing);
+        }
+        before.push(gate.name.clone());
+        if only_installs(&gate.command) {
+            installing.push(gate.name.clone());
         }
     }
     Ok(gates)

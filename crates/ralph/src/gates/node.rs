@@ -40,15 +40,14 @@ pub(super) fn detect(tree: &dyn Tree) -> Vec<GateSpec> {
     };
     let script = |name: &str| package.get("scripts").and_then(|scripts| scripts.get(name)).and_then(Value::as_str);
     let program = program(tree, &package);
-    let install = if needs_install(&package) {
-        format!("{{ [ -d node_modules ] || {}; }} && ", install(tree, program))
-    } else {
-        String::new()
-    };
     let mut gates = Vec::new();
-    let mut add = |name: &str| {
-        gates.push(gate(&format!("{program} {name}"), &format!("{install}{program} run {name}"), &PROTECTS))
-    };
+    // Once, before any of the repository's own code runs; each check gets a copy of what it installed.
+    if needs_install(&package) {
+        let command = format!("[ -d node_modules ] || {}", install(tree, program));
+        gates.push(gate(&format!("{program} install"), &command, &PROTECTS));
+    }
+    let mut add =
+        |name: &str| gates.push(gate(&format!("{program} {name}"), &format!("{program} run {name}"), &PROTECTS));
     // What `npm init` writes fails on purpose.
     if script("test").is_some_and(|line| !line.trim().is_empty() && !line.contains("no test specified")) {
         add("test");
@@ -63,6 +62,10 @@ pub(super) fn detect(tree: &dyn Tree) -> Vec<GateSpec> {
     }
     if script("build").is_some() {
         add("build");
+    }
+    // Installing alone checks nothing.
+    if gates.iter().all(|gate| crate::gates::only_installs(&gate.command)) {
+        gates.clear();
     }
     gates
 }

@@ -32,7 +32,7 @@ fn a_repositorys_own_checks_are_found() {
                 ("package.json", r#"{"scripts":{"test":"jest"},"devDependencies":{"jest":"1"}}"#),
                 ("package-lock.json", "{}"),
             ],
-            &["{ [ -d node_modules ] || npm ci --prefer-offline --no-audit --no-fund; } && npm run test"],
+            &["[ -d node_modules ] || npm ci --prefer-offline --no-audit --no-fund", "npm run test"],
         ),
         (
             "pnpm",
@@ -93,6 +93,26 @@ fn a_repositorys_own_checks_are_found() {
 }
 
 #[test]
+fn a_gate_gets_what_was_installed_and_nothing_else() {
+    let gate = |name: &str, command: &str, after: &[&str]| GateSpec {
+        name: name.into(),
+        command: command.into(),
+        timeout_seconds: 1,
+        protects: vec![],
+        after: after.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let prd = Prd::parse("- [ ] x\n", None).unwrap();
+    let all = [gate("i", "npm ci", &[]), gate("lint", "npm run lint", &[]), gate("test", "npm test", &["lint"])];
+    let gates = resolve(Some(&all), &prd, &tree(&[])).unwrap();
+    let after: Vec<&[String]> = gates.iter().map(|gate| gate.after.as_slice()).collect();
+    assert_eq!(after, [&[][..], &["i".to_owned()], &["lint".to_owned()]]);
+    let error = resolve(Some(&[gate("a", "x", &["b"]), gate("b", "y", &[])]), &prd, &tree(&[])).unwrap_err();
+    assert!(error.message().contains("not a gate before it"), "{error}");
+    let unlocked = tree(&[("package.json", r#"{"dependencies":{"a":"1"},"scripts":{}}"#)]);
+    assert!(detect(&unlocked).is_empty(), "installing alone is no check");
+}
+
+#[test]
 fn what_a_command_line_runs_is_protected() {
     for (command, has, not) in [
         ("./check.sh --all", "check.sh", "--all"),
@@ -107,6 +127,31 @@ fn what_a_command_line_runs_is_protected() {
         assert!(has.is_empty() || globs.iter().any(|glob| glob == has), "{command}: {globs:?}");
         assert!(!globs.iter().any(|glob| glob == not), "{command}: {globs:?}");
     }
+}
+
+#[test]
+fn what_a_check_calls_by_way_of_others_is_protected() {
+    let files = tree(&[
+        ("Makefile", "include x.mk\nverify: build\n\tsh scripts/check.sh\n\tnode bin/tool.js\n"),
+        ("scripts/check.sh", "./verify_all.sh && python3 -m pytest\n"),
+        ("verify_all.sh", "cmp a b\n"),
+        ("bin/tool.js", "1"),
+    ]);
+    let names = wanted(&files.files);
+    assert!(names.contains(&"scripts/check.sh".to_owned()) && !names.contains(&"bin/tool.js".to_owned()), "{names:?}");
+    let prd = Prd::parse("- [ ] x\n", None).unwrap();
+    let gate = GateSpec {
+        name: "v".into(),
+        command: "make verify".into(),
+        timeout_seconds: 1,
+        protects: vec![],
+        after: vec![],
+    };
+    let protects = &resolve(Some(&[gate]), &prd, &files).unwrap()[0].protects;
+    for path in ["Makefile", "scripts/check.sh", "verify_all.sh", "**/test_*.py"] {
+        assert!(protects.iter().any(|glob| glob == path), "{path}: {protects:?}");
+    }
+    assert!(!protects.iter().any(|glob| glob == "bin/tool.js"), "{protects:?}");
 }
 
 #[test]
@@ -129,6 +174,7 @@ fn the_nearest_word_on_checks_wins_and_none_is_an_error() {
         command: format!("./{name}.sh"),
         timeout_seconds: 1,
         protects: vec![],
+        after: vec![],
     };
     let mut prd = Prd::parse("- [ ] x\n", None).unwrap();
     let empty = tree(&[]);

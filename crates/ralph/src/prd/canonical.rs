@@ -27,6 +27,7 @@ impl Prd {
 fn gate(gate: &GateSpec) -> Value {
     let plain = gate.name == gate.command
         && gate.timeout_seconds == 1800
+        && gate.after.is_empty()
         && gate.protects == crate::gates::scripts_of(&gate.command);
     if plain { json!(gate.command) } else { json!(gate) }
 }

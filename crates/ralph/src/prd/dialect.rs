@@ -164,6 +164,7 @@ impl Gates {
                 command: command.to_owned(),
                 timeout_seconds: 1800,
                 protects: crate::gates::scripts_of(command),
+                after: Vec::new(),
             });
         }
     }

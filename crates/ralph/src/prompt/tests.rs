@@ -14,7 +14,7 @@ fn story() -> Story {
 }
 
 fn gate() -> GateSpec {
-    GateSpec { name: "test".into(), command: "cargo test".into(), timeout_seconds: 1, protects: vec![] }
+    GateSpec { name: "test".into(), command: "cargo test".into(), timeout_seconds: 1, protects: vec![], after: vec![] }
 }
 
 #[test]

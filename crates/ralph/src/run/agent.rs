@@ -17,6 +17,7 @@ use super::Site;
 use super::budget::Bound;
 use super::crew::Crew;
 use super::events::Events;
+use crate::reason::Reason;
 
 /// No attempt runs longer, whatever the settings say.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -36,6 +37,17 @@ pub(crate) enum Stopped {
 }
 
 impl Stopped {
+    /// As a reason against the work.
+    pub(crate) fn why(self) -> Reason {
+        match self {
+            Self::Time => Reason::AgentTimedOut,
+            Self::Idle => Reason::AgentIdle,
+            Self::Turns => Reason::AgentTurns,
+            Self::Flood => Reason::AgentFlood,
+            Self::Bound(_) => Reason::AgentFailed,
+        }
+    }
+
     /// One sentence.
     pub(crate) fn reason(self, bounds: &Bounds) -> String {
         match self {

@@ -24,6 +24,7 @@ use super::trial::{Trial, fingerprint, judged};
 use super::{HOME, Site, WORKSPACE, agent, feedback, place};
 use crate::prd::Story;
 use crate::prompt::PromptContext;
+use crate::reason::{Reason, Refusal};
 
 /// What an attempt is about.
 #[derive(Debug, Clone)]
@@ -55,7 +56,7 @@ pub(crate) enum Conclusion {
         message: String,
     },
     /// Judged, and not accepted.
-    Rejected { verdict: Verdict, feedback: String, fingerprint: String },
+    Rejected { verdict: Verdict, feedback: String, fingerprint: String, refusals: Vec<Refusal> },
     /// The provider refuses for now.
     Limited { resets_at: Option<Timestamp>, reason: String },
     /// Repeating cannot help.
@@ -134,7 +135,7 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
     place::make(&work)?;
     place::make(&home)?;
     place::make(&site.place.logs(Some(&job.attempt)))?;
-    let workspace = site.workspace(&job.base, &workspace).await?;
+    let workspace = site.own_workspace(&job.base, &workspace).await?;
 
     let driven = match in_sandbox(site, crew, job, story, &workspace, &home).await {
         // What no repetition can change.
@@ -185,10 +186,16 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
     let Some(work) = work else {
         return unchanged(site, crew, job, &gates, claims, driven.message).await;
     };
-    if let Some(reason) = work.refused {
+    if !work.refused.is_empty() {
+        let reason = work.refused.iter().map(|refusal| refusal.text.as_str()).collect::<Vec<_>>().join("; ");
         let print = fingerprint(["refused", &reason]);
         let feedback = feedback::refused(&reason);
-        return Ok(Conclusion::Rejected { verdict: Verdict::Refused { reason }, feedback, fingerprint: print });
+        return Ok(Conclusion::Rejected {
+            verdict: Verdict::Refused { reason },
+            feedback,
+            fingerprint: print,
+            refusals: work.refused,
+        });
     }
     if work.dropped_all {
         return unchanged(site, crew, job, &gates, claims, driven.message).await;
@@ -265,9 +272,12 @@ async fn in_sandbox(
     crew.open(&job.sandbox, "agent", spec).await?;
     let log = site.place.agent_log(&job.attempt);
     let driven = agent::drive(site, crew, &job.sandbox, command, site.agent.parser(), &log, Some(&*door)).await;
-    crew.close(&job.sandbox).await;
+    // What it left behind must not change while it is read.
+    let ended = crew.end(&job.sandbox).await;
     door.close().await;
-    driven
+    let driven = driven?;
+    ended?;
+    Ok(driven)
 }
 
 /// Files for the agent's home, before the sandbox sees it.
@@ -288,19 +298,20 @@ fn write_home(home: &Path, files: &[(std::path::PathBuf, Vec<u8>)]) -> Result<()
 
 /// The conclusion where the agent itself did not end well; its work is kept on the side ref.
 fn ended_badly(site: &Site, driven: &Driven) -> Option<Conclusion> {
-    let failed = |reason: String| {
+    let failed = |why: Reason, reason: String| {
         let print = fingerprint(["agent", &feedback::steady(&reason)]);
         let feedback = feedback::agent_failed(&reason, &driven.message);
-        Conclusion::Rejected { verdict: Verdict::AgentFailed { reason }, feedback, fingerprint: print }
+        let refusals = vec![Refusal::new(why, &reason)];
+        Conclusion::Rejected { verdict: Verdict::AgentFailed { reason }, feedback, fingerprint: print, refusals }
     };
     match driven.stopped {
         Some(Stopped::Bound(bound)) => return Some(Conclusion::Bound(bound)),
-        Some(stopped) => return Some(failed(stopped.reason(&site.spec.bounds))),
+        Some(stopped) => return Some(failed(stopped.why(), stopped.reason(&site.spec.bounds))),
         None => {}
     }
     match &driven.outcome {
         AgentOutcome::Done { .. } => None,
-        AgentOutcome::Failed { reason } => Some(failed(reason.clone())),
+        AgentOutcome::Failed { reason } => Some(failed(Reason::AgentFailed, reason.clone())),
         AgentOutcome::Limited { resets_at, reason } => {
             Some(Conclusion::Limited { resets_at: *resets_at, reason: reason.clone() })
         }
@@ -325,6 +336,10 @@ async fn unchanged(
             verdict: Verdict::NoChange,
             feedback: feedback::no_change(claims, &message),
             fingerprint: fingerprint(["no change"]),
+            refusals: vec![Refusal::new(
+                Reason::NoChange,
+                if claims { "Nothing was changed, although completion was claimed" } else { "Nothing was changed" },
+            )],
         });
     }
     let trial = Trial { name: "gates", commit: &job.base, original: &job.base, protected: &[], gates };
@@ -350,6 +365,7 @@ async fn onto(site: &Site, crew: &Crew, job: &Job, work: Onto) -> Result<Conclus
             return Ok(Conclusion::Rejected {
                 feedback: feedback::conflict(&paths),
                 fingerprint: fingerprint(["conflict", &head, &paths.join("\0")]),
+                refusals: vec![Refusal::new(Reason::Conflict, &reason)],
                 verdict: Verdict::Refused { reason },
             });
         }
@@ -384,11 +400,19 @@ impl Site {
 
     /// The run's gates and the story's own commands.
     pub(crate) fn gates_of(&self, story: &Story) -> Vec<GateSpec> {
+        // What only installs is there for them too; what other gates leave is not theirs to build on.
+        let installed: Vec<String> = self
+            .gates
+            .iter()
+            .filter(|gate| crate::gates::only_installs(&gate.command))
+            .map(|gate| gate.name.clone())
+            .collect();
         let own = story.commands.iter().enumerate().map(|(nth, command)| GateSpec {
             name: format!("{} check {}", story.id, nth + 1),
             command: command.clone(),
             timeout_seconds: 1800,
             protects: crate::gates::checks_of(command),
+            after: installed.clone(),
         });
         self.gates.iter().cloned().chain(own).collect()
     }

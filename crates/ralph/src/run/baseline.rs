@@ -1,15 +1,17 @@
 //! Whether a gate failed the same way before anybody touched the code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use cove_core::ledger::{GateResult, GateStatus};
 use regex::Regex;
 
+use crate::evidence::Tripwire;
+
 /// Turns failures that the base commit has in the same way into `FailedBefore`. Nothing is excused
 /// where not one gate passes: nothing would tell done from not done.
 pub(crate) fn judge(results: &mut [GateResult], baseline: &[GateResult]) {
-    if !results.iter().any(|result| result.status == GateStatus::Passed) {
+    if !any_passes(results) {
         return;
     }
     for result in results {
@@ -18,6 +20,23 @@ pub(crate) fn judge(results: &mut [GateResult], baseline: &[GateResult]) {
             result.status = GateStatus::FailedBefore;
         }
     }
+}
+
+/// Positions of the gates with this status that are to be run with planted tests: those that counted
+/// tests, whose command calls a test runner, or that named planted tests on the base.
+pub(crate) fn tests_gates(
+    results: &[GateResult],
+    status: GateStatus,
+    wires: &BTreeMap<String, Tripwire>,
+) -> Vec<usize> {
+    let named = |gate: &GateResult| wires.get(&gate.name).is_some_and(|wire| !wire.named.is_empty());
+    let tests = |gate: &GateResult| gate.tests.is_some() || crate::evidence::runs_tests(&gate.command) || named(gate);
+    (0..results.len()).filter(|at| results[*at].status == status && tests(&results[*at])).collect()
+}
+
+/// Whether a gate passes that tells something about the work: one that only installs does not.
+pub(crate) fn any_passes(results: &[GateResult]) -> bool {
+    results.iter().any(|gate| gate.status == GateStatus::Passed && !crate::gates::only_installs(&gate.command))
 }
 
 /// The same status and code, and no line about a failure that the base did not have.
@@ -74,6 +93,7 @@ mod tests {
             code: Some(code),
             millis: 1,
             tail: tail.to_owned(),
+            tests: None,
         }
     }
 

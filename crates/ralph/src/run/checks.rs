@@ -1,8 +1,10 @@
-//! Runs gates on a commit: a clean checkout and a fresh sandbox for each gate, so that nothing that
-//! one gate started or changed decides about the next. What a gate built is there for the next one.
+//! Runs gates on a commit: a clean checkout, an empty home and a fresh sandbox for each, so that nothing
+//! that one gate started or changed decides about another. A gate gets what others built or installed
+//! only where it names them.
 
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cove_core::ledger::{GateResult, GateStatus};
@@ -11,9 +13,11 @@ use cove_core::{
     EgressPolicy, Error, ErrorKind, ExecSpec, ExitReason, ExitStatus, Fact, Network, Output, Result, SandboxId,
 };
 
+use super::bench::{self, Bench, Stand};
 use super::crew::Crew;
-use super::ground::{Workspace, given};
-use super::{HOME, Site, WORKSPACE, leftovers, place};
+use super::ground::given;
+use super::{HOME, Site, WORKSPACE, place};
+use crate::evidence::{self, Tally, Tripwire};
 
 /// End of a gate's output in the ledger.
 const TAIL: usize = 16 << 10;
@@ -24,68 +28,109 @@ const LONGEST: u64 = 24 * 3600;
 /// Given to the engine to end a gate whose time is up, before we give it up ourselves.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Runs every gate on `commit`, in order, whatever the ones before said. `name` tells one pass of an
-/// attempt from another.
+/// Gates on a commit.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<'a> {
+    /// Tells one pass of an attempt from another.
+    pub(crate) name: &'a str,
+    pub(crate) commit: &'a str,
+    pub(crate) gates: &'a [GateSpec],
+}
+
+/// Runs every gate of a pass, in order, whatever the ones before said.
 ///
 /// # Errors
 /// Those of git, door and engine: the gates have said nothing then.
-pub(crate) async fn run(
+pub(crate) async fn run(site: &Site, crew: &Crew, pass: Pass<'_>) -> Result<Vec<GateResult>> {
+    let all: Vec<usize> = (0..pass.gates.len()).collect();
+    Ok(some(site, crew, pass, &all, false).await?.into_values().collect())
+}
+
+/// Runs the gates at these positions, and those whose output they need. Results of all that ran, by
+/// position. On the base, `keep_stores` keeps what package managers fetched.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn some(
     site: &Site,
     crew: &Crew,
-    name: &str,
-    commit: &str,
-    gates: &[GateSpec],
-) -> Result<Vec<GateResult>> {
-    if gates.is_empty() {
-        return Ok(Vec::new());
+    pass: Pass<'_>,
+    which: &[usize],
+    keep_stores: bool,
+) -> Result<BTreeMap<usize, GateResult>> {
+    let mut results = BTreeMap::new();
+    if which.is_empty() {
+        return Ok(results);
     }
-    let work = site.place.work(crew.attempt()).join(name);
-    let logs = site.place.logs(crew.attempt()).join(name);
-    let (workspace, home) = (work.join("workspace"), work.join("home"));
-    // A pass that was cut off may have left its checkout.
-    place::clear(work.clone()).await?;
-    place::make(&work)?;
-    place::make(&home)?;
-    place::make(&logs)?;
-    let mut workspace = site.workspace(commit, &workspace).await?;
-    let sandboxes = crew.intend(gates.len()).await?;
-    let mut results = Vec::with_capacity(gates.len());
-    for (nth, (gate, sandbox)) in gates.iter().zip(&sandboxes).enumerate() {
-        if nth > 0 {
-            workspace = renew(site, &work, commit, workspace, &home).await?;
+    let bench = Bench::new(site, crew.attempt(), pass.name, pass.commit, pass.gates).await?;
+    let chosen = bench.with_needed(which);
+    let sandboxes = crew.intend(chosen.len()).await?;
+    for (&at, sandbox) in chosen.iter().zip(&sandboxes) {
+        let stand = bench.set_up(at, false).await?;
+        let gate = &pass.gates[at];
+        let result = one(site, crew, sandbox, gate, &stand, &log(site, crew, pass.name, at, gate)?).await;
+        crew.end(sandbox).await?;
+        results.insert(at, result?);
+        if keep_stores {
+            bench.keep_stores(at).await?;
         }
-        let log = logs.join(format!("{:02}-{}.log", nth + 1, crate::prd::slug(&gate.name, 40)));
-        let result = one(site, crew, sandbox, gate, &workspace, &home, &log).await;
-        crew.close(sandbox).await;
-        results.push(result?);
+        bench.tear_down(at, &chosen).await?;
     }
-    let _ = place::clear(work).await;
+    bench.end().await;
     Ok(results)
 }
 
-/// A clean checkout and home again for the next gate: what the code under test did to files of the
-/// commit, to git's own or to settings must not decide about another gate. What a gate built or
-/// installed stays.
-async fn renew(site: &Site, work: &Path, commit: &str, workspace: Workspace, home: &Path) -> Result<Workspace> {
-    let failed = |e: std::io::Error| Error::internal("The checkout for the next gate could not be made").because(e);
-    let (used, used_home) = (work.join("used"), work.join("used-home"));
-    let at = workspace.path().to_owned();
-    std::fs::rename(&at, &used).and_then(|()| std::fs::rename(home, &used_home)).map_err(failed)?;
-    place::make(home)?;
-    let old = workspace.moved(used.clone());
-    let fresh = site.workspace(commit, &at).await?;
-    let (to, to_home) = (fresh.clone(), home.to_owned());
-    let from_home = used_home.clone();
-    let moving = tokio::task::spawn_blocking(move || {
-        leftovers::of_workspace(&old, &to).and_then(|()| leftovers::of_home(&from_home, &to_home))
-    });
-    moving
-        .await
-        .map_err(|e| Error::internal("Carrying a gate's output over was cut off").because(e))?
-        .map_err(failed)?;
-    place::clear(used).await?;
-    place::clear(used_home).await?;
-    Ok(fresh)
+/// Runs the gates at these positions with tests among theirs that must fail: what came of it, by
+/// position. Gates that they need run as they are.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn planted(
+    site: &Site,
+    crew: &Crew,
+    pass: Pass<'_>,
+    which: &[usize],
+) -> Result<BTreeMap<usize, Tripwire>> {
+    let mut wires = BTreeMap::new();
+    if which.is_empty() {
+        return Ok(wires);
+    }
+    let bench = Bench::new(site, crew.attempt(), pass.name, pass.commit, pass.gates).await?;
+    let chosen = bench.with_needed(which);
+    let sandboxes = crew.intend(chosen.len()).await?;
+    // Not to be guessed by what runs, and a word in every language.
+    let id = SandboxId::new();
+    let mark = format!("t{}", id.as_str().get(id.as_str().len() - 10..).unwrap_or_default());
+    for (&at, sandbox) in chosen.iter().zip(&sandboxes) {
+        let stand = bench.set_up(at, which.contains(&at)).await?;
+        let mut gate = pass.gates[at].clone();
+        let planted = if which.contains(&at) {
+            gate.command = evidence::to_the_end(&gate.command);
+            bench.plant(&stand, &mark).await?
+        } else {
+            Vec::new()
+        };
+        let log = log(site, crew, pass.name, at, &gate)?;
+        let result = one(site, crew, sandbox, &gate, &stand, &log).await;
+        crew.end(sandbox).await?;
+        let result = result?;
+        if which.contains(&at) {
+            let text = tokio::task::spawn_blocking(move || std::fs::read(log).unwrap_or_default()).await;
+            let text = text.map_err(|e| Error::internal("Reading a check's output was cut off").because(e))?;
+            let mut wire = bench::named(&text, &mark, &planted);
+            wire.tripped = !matches!(result.status, GateStatus::Passed);
+            wires.insert(at, wire);
+        }
+        bench.tear_down(at, &chosen).await?;
+    }
+    bench.end().await;
+    Ok(wires)
+}
+
+fn log(site: &Site, crew: &Crew, pass: &str, at: usize, gate: &GateSpec) -> Result<PathBuf> {
+    let logs = site.place.logs(crew.attempt()).join(pass);
+    place::make(&logs)?;
+    Ok(logs.join(format!("{:02}-{}.log", at + 1, crate::prd::slug(&gate.name, 40))))
 }
 
 async fn one(
@@ -93,8 +138,7 @@ async fn one(
     crew: &Crew,
     sandbox: &SandboxId,
     gate: &GateSpec,
-    workspace: &Workspace,
-    home: &Path,
+    stand: &Stand,
     log: &Path,
 ) -> Result<GateResult> {
     let door = if site.spec.gate_hosts.is_empty() {
@@ -109,10 +153,10 @@ async fn one(
     };
     let network = door.as_ref().map_or(Network::None, |door| Network::Door { socket: door.socket() });
     let mut spec = crew.blueprint(network);
-    spec.mounts = vec![given(home, HOME)];
-    workspace.show(&mut spec, WORKSPACE);
+    spec.mounts = vec![given(&stand.home, HOME)];
+    stand.workspace.show(&mut spec, WORKSPACE);
     spec.mounts.extend(site.shown());
-    spec.env.insert("HOME".to_owned(), site.seen(home, HOME).to_string_lossy().into_owned());
+    spec.env.insert("HOME".to_owned(), site.seen(&stand.home, HOME).to_string_lossy().into_owned());
     spec.env.insert("CI".to_owned(), "true".to_owned());
     crew.open(sandbox, "gate", spec).await?;
     let result = shell(crew, sandbox, gate, log).await;
@@ -134,7 +178,7 @@ async fn shell(crew: &Crew, sandbox: &SandboxId, gate: &GateSpec, log: &Path) ->
         ..ExecSpec::new(["/bin/sh", "-c", &gate.command])
     };
     let begun = Instant::now();
-    let mut exec = crew.exec(sandbox, &spec).await?;
+    let mut exec = site.shared.deps.sandboxes.exec(sandbox, &spec).await?;
     let _ = exec.input.close().await;
     let mut kept = Kept::new(log)?;
     let reading = async {
@@ -179,6 +223,7 @@ async fn shell(crew: &Crew, sandbox: &SandboxId, gate: &GateSpec, log: &Path) ->
         code: (status != GateStatus::TimedOut).then_some(exit.code),
         millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         tail,
+        tests: kept.tally.finish(),
     })
 }
 
@@ -187,16 +232,18 @@ struct Kept {
     file: std::io::BufWriter<std::fs::File>,
     written: u64,
     end: Vec<u8>,
+    tally: Tally,
 }
 
 impl Kept {
     fn new(log: &Path) -> Result<Self> {
         let file = std::fs::File::create(log)
             .map_err(|e| Error::internal(format!("The log {} could not be made", log.display())).because(e))?;
-        Ok(Self { file: std::io::BufWriter::new(file), written: 0, end: Vec::new() })
+        Ok(Self { file: std::io::BufWriter::new(file), written: 0, end: Vec::new(), tally: Tally::default() })
     }
 
     fn take(&mut self, bytes: &[u8]) {
+        self.tally.take(bytes);
         let room = usize::try_from(LOG.saturating_sub(self.written)).unwrap_or(usize::MAX);
         // The verdict stands on the exit status, not on the log.
         let _ = self.file.write_all(&bytes[..bytes.len().min(room)]);

@@ -17,8 +17,10 @@ impl Owner {
     pub(super) async fn conclude(&mut self, worked: Worked) -> Result<()> {
         let Worked { job, usage, conclusion } = worked;
         let mut counts = None;
+        let mut refusals = Vec::new();
         let verdict = match conclusion {
-            Conclusion::Rejected { verdict, feedback, fingerprint } => {
+            Conclusion::Rejected { verdict, feedback, fingerprint, refusals: why } => {
+                refusals = why;
                 counts = Some((feedback, fingerprint));
                 verdict
             }
@@ -63,7 +65,8 @@ impl Owner {
         let story = &mut self.record.stories[job.story];
         story.current = None;
         story.status = StoryStatus::Open;
-        let mut facts = vec![finished(&job.attempt, story, verdict, usage)];
+        let mut facts: Vec<Fact> = refusals.iter().map(|refusal| refusal.fact(&job.attempt)).collect();
+        facts.push(finished(&job.attempt, story, verdict, usage));
         if let Some((feedback, fingerprint)) = counts {
             story.attempts += 1;
             story.feedback = Some(feedback);

@@ -120,6 +120,22 @@ impl Crew {
         })
     }
 
+    /// Ends and removes one sandbox whose files are looked at next.
+    ///
+    /// # Errors
+    /// `Interrupted` when it may still live: what it holds could change while it is read.
+    pub(crate) async fn end(&self, id: &SandboxId) -> Result<()> {
+        self.close(id).await;
+        if self.made.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+            return Err(Error::new(
+                ErrorKind::Interrupted,
+                "A sandbox could not be ended, so its work is not looked at",
+            )
+            .with("sandbox", id));
+        }
+        Ok(())
+    }
+
     /// Ends and removes one sandbox. What cannot be removed now is left to the next sweep.
     pub(crate) async fn close(&self, id: &SandboxId) {
         match tokio::time::timeout(REMOVE, self.site.shared.deps.sandboxes.remove(id)).await {

@@ -1,5 +1,5 @@
-//! The workspaces of a run's sandboxes: laid over a checkout that they share where the engine can mount
-//! layers, checkouts of their own elsewhere.
+//! The workspaces of a run's sandboxes: those of checks are laid over a checkout that they share where the
+//! engine can mount layers; agents', and others elsewhere, are checkouts of their own.
 //!
 //! The shared checkouts lie in `<run>/prepared/` and belong to one life of the run's owner: what a former
 //! one left is removed, never used.
@@ -153,6 +153,12 @@ impl Site {
                 }
             }
         }
+        self.own_workspace(commit, into).await
+    }
+
+    /// The same as a checkout of its own. Agents get one: over a shared one, a directory of the commit
+    /// cannot be renamed in one step (`rename(2)` answers `EXDEV`), and people's tools do that.
+    pub(crate) async fn own_workspace(&self, commit: &str, into: &Path) -> Result<Workspace> {
         self.shared.deps.git.checkout(&self.place.repo(), commit, &self.branch, into).await?;
         Ok(Workspace::Plain(into.to_owned()))
     }

@@ -25,6 +25,7 @@ mod agent;
 mod archive;
 mod attempt;
 mod baseline;
+mod bench;
 mod budget;
 mod checks;
 mod choice;
@@ -45,6 +46,7 @@ mod trial;
 mod wait;
 mod wave;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,6 +58,7 @@ pub(crate) use files::Files;
 pub(crate) use owner::{Command, Owner};
 pub(crate) use place::Place;
 
+use crate::evidence::Tripwire;
 use crate::prd::Prd;
 use crate::runner::Shared;
 use crate::tamper::ControlFiles;
@@ -80,6 +83,10 @@ pub(crate) struct Site {
     pub(crate) branch: String,
     pub(crate) gates: Vec<GateSpec>,
     pub(crate) baseline: Vec<GateResult>,
+    /// Commit that the run began at.
+    pub(crate) base: String,
+    /// What the base's checks showed when tests that must fail were among theirs, by gate.
+    pub(crate) wires: BTreeMap<String, Tripwire>,
     /// The user's PRD and progress file, where they lie in the repository.
     pub(crate) control: ControlFiles,
     pub(crate) budget: Arc<Budget>,

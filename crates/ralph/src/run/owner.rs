@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::budget::{Bound, Budget};
 use super::ground::Ground;
-use super::{Files, Place, Site, place};
+use super::{Files, Place, Site, place, prepare};
 use crate::prd::Prd;
 use crate::runner::Shared;
 use crate::tamper::ControlFiles;
@@ -304,6 +304,8 @@ impl Owner {
             branch: self.record.branch.clone().unwrap_or_else(|| self.prd.branch()),
             gates: self.record.gates.clone(),
             baseline: self.record.baseline.clone(),
+            base: self.record.base.clone().unwrap_or_default(),
+            wires: prepare::tripwires(&self.place),
             control: control(&self.record),
             budget: Arc::clone(&self.budget),
             ground: Arc::clone(&self.ground),

@@ -5,6 +5,7 @@
 //!   repo.git            own bare repository: the branch, and refs/cove/attempts/<story>/<n>
 //!   prd.json, progress.txt   the run's copies of the user's files
 //!   attempts/<attempt>/agent.log, gates/*.log   kept
+//!   stores/, tripwires.json   what the base's checks left, for later ones
 //!   work/<attempt>/…    workspaces and homes given to sandboxes; gone with the attempt
 //!   prepared/<…>        checkouts that workspaces are laid over; gone with the run's work
 //! ```
@@ -52,6 +53,16 @@ impl Place {
 
     pub(crate) fn agent_log(&self, attempt: &AttemptId) -> PathBuf {
         self.logs(Some(attempt)).join("agent.log")
+    }
+
+    /// What package managers fetched for the checks of the base commit, where only the user's own code ran.
+    pub(crate) fn stores(&self) -> PathBuf {
+        self.root.join("stores")
+    }
+
+    /// What the base's checks showed when tests that must fail were among theirs.
+    pub(crate) fn tripwires(&self) -> PathBuf {
+        self.root.join("tripwires.json")
     }
 
     pub(crate) fn all_work(&self) -> PathBuf {

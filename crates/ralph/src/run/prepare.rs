@@ -1,16 +1,19 @@
 //! Starting: the run's own repository, its branch, its gates, and what they say about the base.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cove_core::ledger::GateStatus;
-use cove_core::run::Phase;
+use cove_core::ledger::{GateResult, GateStatus};
+use cove_core::run::{GateSpec, Phase};
 use cove_core::{Error, ErrorKind, Fact, Result};
 use cove_git::{CommitMessage, Git, Merged};
 use tokio::sync::mpsc;
 
+use super::checks::Pass;
 use super::crew::{Crew, Message};
 use super::owner::{Halt, Owner};
-use super::{Place, checks, place};
+use super::{Place, Site, baseline, checks, place};
+use crate::evidence::Tripwire;
 use crate::gates::{self, READ_BOUND, Snapshot};
 
 /// Ends of failures that no repetition changes.
@@ -78,10 +81,10 @@ impl Owner {
         let site = self.site();
         let base = self.head().map_err(Trouble::Records)?;
         // The facts of the baseline are few; they are recorded with its result.
-        let (to_owner, mut reports) = mpsc::channel(self.record.gates.len() * 4 + 4);
+        let (to_owner, mut reports) = mpsc::channel(self.record.gates.len() * 16 + 16);
         let crew = Crew::new(Arc::clone(&site), None, to_owner);
         let running = async {
-            let results = checks::run(&site, &crew, "baseline", &base, &site.gates).await;
+            let results = base_checks(&site, &crew, &base).await;
             crew.disband().await;
             results
         };
@@ -90,7 +93,9 @@ impl Owner {
             crew.disband().await;
             return Ok(Err(halt));
         }
-        let results = results.unwrap_or_else(|_| Ok(Vec::new())).map_err(Trouble::Work)?;
+        let Based { results, gates, notes: found } =
+            results.unwrap_or_else(|_| Ok(Based::default())).map_err(Trouble::Work)?;
+        self.record.gates = gates;
         let mut facts = Vec::new();
         while let Ok(Message::Facts { facts: more }) = reports.try_recv() {
             facts.extend(more);
@@ -100,9 +105,9 @@ impl Owner {
             bad.filter(|gate| (gate.status == GateStatus::Errored) == broken).map(|gate| gate.name.as_str()).collect()
         };
         let (red, broken) = (named(false), named(true));
-        let mut notes = Vec::new();
+        let mut notes = found;
         if !red.is_empty() {
-            let passing = results.iter().any(|gate| gate.status == GateStatus::Passed);
+            let passing = baseline::any_passes(&results);
             let then = if passing {
                 "the same failure will not be held against a story"
             } else {
@@ -110,7 +115,7 @@ impl Owner {
             };
             notes.push(format!("Failing before any work: {}; {then}", red.join(", ")));
         }
-        if !results.is_empty() && red.len() == results.len() {
+        if !results.is_empty() && !red.is_empty() && broken.is_empty() && !baseline::any_passes(&results) {
             notes.push("No check passes: until one does, nothing tells whether a story is done".to_owned());
         }
         if !broken.is_empty() {
@@ -126,6 +131,79 @@ impl Owner {
         self.commit(facts).await.map_err(Trouble::Records)?;
         Ok(Ok(()))
     }
+}
+
+/// What the checks say about the base.
+#[derive(Default)]
+struct Based {
+    results: Vec<GateResult>,
+    /// With what they turned out to need of each other.
+    gates: Vec<GateSpec>,
+    notes: Vec<String>,
+}
+
+/// Runs the checks on the base, each by itself; finds out which need what others left, and which fail
+/// when a test among theirs fails.
+async fn base_checks(site: &Site, crew: &Crew, base: &str) -> Result<Based> {
+    let mut gates = site.gates.clone();
+    let mut notes = Vec::new();
+    let all: Vec<usize> = (0..gates.len()).collect();
+    place::clear(site.place.stores()).await?;
+    let pass = Pass { name: "baseline", commit: base, gates: &gates };
+    let mut results = checks::some(site, crew, pass, &all, true).await?;
+    for at in 1..gates.len() {
+        let before: Vec<String> = gates[..at].iter().map(|gate| gate.name.clone()).collect();
+        let red = results.get(&at).is_some_and(|result| result.status != GateStatus::Passed);
+        if !red || gates[at].after == before {
+            continue;
+        }
+        let alone = std::mem::replace(&mut gates[at].after, before);
+        let pass = Pass { name: "baseline-after", commit: base, gates: &gates };
+        let mut again = checks::some(site, crew, pass, &[at], false).await?;
+        match again.remove(&at).filter(|result| result.status == GateStatus::Passed) {
+            Some(result) => {
+                notes.push(format!(
+                    "The check {} needs what the checks before it leave ({}), so it gets that; what these do can decide about it",
+                    gates[at].name,
+                    gates[at].after.join(", ")
+                ));
+                results.insert(at, result);
+            }
+            None => gates[at].after = alone,
+        }
+    }
+    let results: Vec<GateResult> = results.into_values().collect();
+    let mut which = Vec::new();
+    for status in [GateStatus::Passed, GateStatus::Failed] {
+        which.extend(baseline::tests_gates(&results, status, &BTreeMap::new()));
+    }
+    which.sort_unstable();
+    let pass = Pass { name: "baseline-planted", commit: base, gates: &gates };
+    let wires = checks::planted(site, crew, pass, &which).await?;
+    for (at, _) in wires.iter().filter(|(_, wire)| !wire.tripped && !wire.files.is_empty()) {
+        notes.push(format!(
+            "The check {} passes on the base even with tests that must fail among the others, so nothing shows that it can fail",
+            gates[*at].name
+        ));
+    }
+    let wires: BTreeMap<String, Tripwire> =
+        wires.into_iter().map(|(at, wire)| (gates[at].name.clone(), wire)).collect();
+    keep_tripwires(&site.place, &wires)?;
+    Ok(Based { results, gates, notes })
+}
+
+fn keep_tripwires(place: &Place, wires: &BTreeMap<String, Tripwire>) -> Result<()> {
+    let failed = |e: std::io::Error| Error::internal("What the base's checks showed could not be kept").because(e);
+    let text = serde_json::to_vec(wires).map_err(|e| Error::internal("A tripwire has no JSON").because(e))?;
+    let file = place.tripwires();
+    let half = file.with_extension("half");
+    std::fs::write(&half, text).and_then(|()| std::fs::rename(&half, &file)).map_err(failed)
+}
+
+/// What the base's checks showed; nothing where that is not there: known runners are still believed only
+/// when they can fail.
+pub(super) fn tripwires(place: &Place) -> BTreeMap<String, Tripwire> {
+    std::fs::read(place.tripwires()).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// What went wrong while starting.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Edit, EditKind, Found, shown, verb};
 use crate::gates::Tree;
+use crate::reason::Reason;
 
 /// Markers that keep a test from running.
-const SKIPS: [&str; 25] = [
+const SKIPS: [&str; 28] = [
     "#[ignore",
     ".skip(",
     ".only(",
@@ -22,8 +23,11 @@ const SKIPS: [&str; 25] = [
     "pytest.skip(",
     "unittest.skip",
     "@skip",
-    "skipTest(",
-    "expectedFailure",
+    ".skipTest(",
+    "SkipTest(",
+    ".SkipTest(",
+    "@expectedFailure",
+    ".expectedFailure",
     "t.Skip(",
     "t.SkipNow(",
     "b.Skip(",
@@ -168,7 +172,7 @@ pub(super) fn modules(edit: &Edit, before: &dyn Tree, after: &dyn Tree, found: &
     {
         found.flag(format!("`{}` was {}", shown(&edit.path), verb(edit.kind)));
     } else {
-        found.refuse(format!("it changes where submodules come from (`{}`)", shown(&edit.path)));
+        found.refuse(Reason::Submodule, format!("it changes where submodules come from (`{}`)", shown(&edit.path)));
     }
 }
 
@@ -181,7 +185,7 @@ pub(super) fn attributes(edit: &Edit, before: &dyn Tree, after: &dyn Tree, found
     };
     let unreadable = edit.kind != EditKind::Deleted && after.read(&edit.path).is_none();
     if edit.kind == EditKind::TypeChanged || unreadable || !drivers(after).is_subset(&drivers(before)) {
-        found.refuse(format!("it sets a filter, diff or merge driver in `{}`", shown(&edit.path)));
+        found.refuse(Reason::GitTakeover, format!("it sets a filter, diff or merge driver in `{}`", shown(&edit.path)));
     } else {
         found.flag(format!("`{}` was {}", shown(&edit.path), verb(edit.kind)));
     }
@@ -233,6 +237,7 @@ pub(super) fn manifest(edit: &Edit, before: &dyn Tree, after: &dyn Tree, found: 
         found.protected.insert(edit.path.clone());
         return;
     };
+    super::dependencies::inspect(edit, before, after, found);
     if old.dependencies != new.dependencies {
         found.flag(format!("dependencies in `{path}` were changed"));
         found.dependencies_changed.insert(edit.path.clone());

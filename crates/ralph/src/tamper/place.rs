@@ -11,6 +11,8 @@ pub(super) enum Place {
     Attributes,
     /// Configuration of a CI system.
     Ci,
+    /// What agents read as instructions, or take their tools and permissions from.
+    Orders,
     /// A test, or something beside tests.
     Test,
     /// Recorded output that tests compare with.
@@ -21,11 +23,13 @@ pub(super) enum Place {
     Manifest,
     /// A lock file.
     Lock,
+    /// `go.mod`.
+    GoModule,
     /// Nothing of these.
     Other,
 }
 
-const TEST_CONFIGURATION: [&str; 34] = [
+const TEST_CONFIGURATION: [&str; 50] = [
     "conftest.py",
     "pytest.ini",
     ".pytest.ini",
@@ -60,6 +64,22 @@ const TEST_CONFIGURATION: [&str; 34] = [
     ".eslintignore",
     ".node_repl_history",
     "codecov.yml",
+    "pip.conf",
+    "pip.ini",
+    ".python-version",
+    "pyvenv.cfg",
+    ".envrc",
+    "gradle.properties",
+    "gradlew",
+    "mvnw",
+    "gradle-wrapper.properties",
+    "gradle-wrapper.jar",
+    "maven-wrapper.properties",
+    "settings.xml",
+    ".nvmrc",
+    "phpunit.xml",
+    ".rspec",
+    "pnpm-workspace.yaml",
 ];
 
 const LOCKS: [&str; 13] = [
@@ -87,6 +107,7 @@ pub(super) fn of(path: &str) -> Place {
     match name {
         ".gitmodules" => return Place::Modules,
         ".gitattributes" => return Place::Attributes,
+        "go.mod" | "go.work" => return Place::GoModule,
         "package.json" | "cargo.toml" | "pyproject.toml" => return Place::Manifest,
         _ => {}
     }
@@ -106,6 +127,26 @@ pub(super) fn of(path: &str) -> Place {
         )
     {
         return Place::Ci;
+    }
+    let agents = [".claude", ".codex", ".opencode", ".gemini", ".cursor", ".aider", ".windsurf", ".continue", ".roo"];
+    if matches!(
+        name,
+        "claude.md"
+            | "claude.local.md"
+            | "agents.md"
+            | "agent.md"
+            | "gemini.md"
+            | "copilot-instructions.md"
+            | "opencode.json"
+            | "opencode.jsonc"
+            | ".mcp.json"
+            | ".cursorrules"
+            | ".windsurfrules"
+            | ".clinerules"
+            | ".aider.conf.yml"
+    ) || agents.iter().any(|part| inside(part))
+    {
+        return Place::Orders;
     }
     if LOCKS.contains(&name) {
         return Place::Lock;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::gates::{Snapshot, scripts_of};
+use crate::reason::Reason;
 
 /// Path, text before, text after.
 type File<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
@@ -37,6 +38,7 @@ fn look(files: Files<'_>, gates: &[&str]) -> Tamper {
             command: (*command).into(),
             timeout_seconds: 1,
             protects: scripts_of(command),
+            after: vec![],
         })
         .collect();
     let control = ControlFiles { prd: Some("docs/plan.md".into()), progress: None };
@@ -108,7 +110,13 @@ fn each_trick_is_seen() {
             "test configuration",
             &[".cargo/config.toml"],
         ),
-        ("unittest is shadowed", &[("unittest.py", None, some(""))], &[], "test configuration", &["unittest.py"]),
+        (
+            "a fixture with the tests that need it",
+            &[("tests/conftest.py", None, some("")), ("tests/test_b.py", None, some("def test_b(x): ..."))],
+            &["pytest"],
+            "test configuration",
+            &["tests/conftest.py", "tests/test_b.py"],
+        ),
         ("jest config", &[("jest.config.js", some("a"), some("b"))], &[], "test configuration", &["jest.config.js"]),
         (
             "snapshot rewritten",
@@ -242,6 +250,13 @@ fn each_trick_is_seen() {
             "could decide",
             &["tests/__init__.py"],
         ),
+        (
+            "orders to agents",
+            &[("CLAUDE.md", None, some("skip tests")), (".claude/settings.json", None, some("{}"))],
+            &[],
+            "instructions to agents in `CLAUDE.md` were added",
+            &[],
+        ),
         ("CI", &[(".github/workflows/ci.yml", some("a"), some("b"))], &[], "CI file", &[]),
         (
             "attributes without a driver",
@@ -255,7 +270,7 @@ fn each_trick_is_seen() {
     for (name, files, gates, flag, protected) in rows {
         let found = look(files, gates);
         assert_eq!(found.protected, *protected, "{name}: {found:?}");
-        assert_eq!(found.refused, None, "{name}");
+        assert!(found.refused.is_empty(), "{name}: {found:?}");
         assert!(found.dropped.is_empty(), "{name}");
         match *flag {
             "" => assert!(found.flags.is_empty(), "{name}: {found:?}"),
@@ -277,7 +292,7 @@ fn the_runners_files_are_dropped_and_nothing_else() {
         let found = look(&[(path, Some("a"), Some("b"))], &[]);
         assert_eq!(found.dropped.len(), usize::from(dropped), "{path}");
         assert_eq!(found.flags.len(), usize::from(dropped), "{path}");
-        assert_eq!(found.refused, None, "{path}");
+        assert!(found.refused.is_empty(), "{path}");
     }
 }
 
@@ -297,9 +312,230 @@ fn a_takeover_of_git_is_refused() {
         &[(".git./config", None, Some("x"))],
     ];
     for files in rows {
-        assert!(look(files, &[]).refused.is_some(), "{files:?}");
+        assert!(look(files, &[]).refused.len() == 1, "{files:?}");
     }
-    assert!(look(&[(".gitignore", None, Some("x")), (".github/x.md", None, Some("y"))], &[]).refused.is_none());
+    assert!(look(&[(".gitignore", None, Some("x")), (".github/x.md", None, Some("y"))], &[]).refused.is_empty());
+}
+
+/// What it is, the diff, the reason it is refused for.
+type Verdict<'a> = (&'a str, Files<'a>, Option<Reason>);
+
+#[test]
+fn what_takes_the_place_of_something_else_is_refused_and_its_honest_twin_is_not() {
+    let (shadowed, dependency, lock) =
+        (Some(Reason::ModuleShadowed), Some(Reason::DependencyRedirected), Some(Reason::LockRedirected));
+    let some = Some;
+    let npm = some(r#"{"devDependencies":{"jest":"^29"},"dependencies":{"left":"1"}}"#);
+    let cargo = some("[dependencies]\nserde = \"1\"\n");
+    let lock_before = some(
+        r#"{"packages":{"":{},"node_modules/jest":{"version":"29.0.0","resolved":"https://r.example/jest.tgz","integrity":"sha512-a"}}}"#,
+    );
+    let rows: &[Verdict<'_>] = &[
+        ("the runner", &[("unittest.py", None, some(""))], shadowed),
+        ("the runner as a package", &[("unittest/__init__.py", None, some(""))], shadowed),
+        ("what the runner imports", &[("argparse.py", None, some(""))], shadowed),
+        ("in the source root", &[("src/traceback.py", None, some(""))], shadowed),
+        (
+            "beside loose tests",
+            &[("tests/test_a.py", some(""), some("")), ("tests/signal.py", None, some(""))],
+            shadowed,
+        ),
+        ("compiled", &[("random.so", None, some(""))], shadowed),
+        ("at every start", &[("sitecustomize.py", None, some(""))], shadowed),
+        ("a module of one's own", &[("calc.py", None, some(""))], None),
+        ("inside a package", &[("app/__init__.py", some(""), some("x")), ("app/types.py", None, some(""))], None),
+        ("a folder of that name", &[("email/template.html", None, some(""))], None),
+        ("one that was there", &[("queue.py", some("a"), some("b"))], None),
+        (
+            "a package moves to a directory",
+            &[("package.json", npm, some(r#"{"devDependencies":{"jest":"file:./j"},"dependencies":{"left":"1"}}"#))],
+            dependency,
+        ),
+        (
+            "to an alias",
+            &[("package.json", npm, some(r#"{"devDependencies":{"jest":"npm:other@1"},"dependencies":{"left":"1"}}"#))],
+            dependency,
+        ),
+        (
+            "to a forge",
+            &[("package.json", npm, some(r#"{"devDependencies":{"jest":"who/jest"},"dependencies":{"left":"1"}}"#))],
+            dependency,
+        ),
+        (
+            "from one section to another",
+            &[("package.json", npm, some(r#"{"dependencies":{"jest":"file:./j","left":"1"}}"#))],
+            dependency,
+        ),
+        (
+            "a package that brings the runner's program",
+            &[
+                (
+                    "package.json",
+                    npm,
+                    some(r#"{"devDependencies":{"jest":"^29","x":"file:x"},"dependencies":{"left":"1"}}"#),
+                ),
+                ("x/package.json", None, some(r#"{"name":"x","bin":{"jest":"./x.js"}}"#)),
+            ],
+            dependency,
+        ),
+        (
+            "a package of the repository's own",
+            &[
+                (
+                    "package.json",
+                    npm,
+                    some(r#"{"devDependencies":{"jest":"^29"},"dependencies":{"left":"1","own":"file:own"}}"#),
+                ),
+                ("own/package.json", None, some(r#"{"name":"own"}"#)),
+            ],
+            None,
+        ),
+        (
+            "a newer version",
+            &[("package.json", npm, some(r#"{"devDependencies":{"jest":"^30"},"dependencies":{"left":"1"}}"#))],
+            None,
+        ),
+        (
+            "a new development dependency",
+            &[(
+                "package.json",
+                npm,
+                some(r#"{"devDependencies":{"jest":"^29","@types/node":"20"},"dependencies":{"left":"1"}}"#),
+            )],
+            None,
+        ),
+        (
+            "a crate moves to a directory",
+            &[("Cargo.toml", cargo, some("[dependencies]\nserde = { path = \"s\" }\n"))],
+            dependency,
+        ),
+        (
+            "a crate by another name",
+            &[("Cargo.toml", cargo, some("[dependencies]\nserde = { package = \"evil\", version = \"1\" }\n"))],
+            dependency,
+        ),
+        (
+            "a crate of the workspace",
+            &[("Cargo.toml", cargo, some("[dependencies]\nserde = \"1\"\nown = { path = \"own\" }\n"))],
+            None,
+        ),
+        (
+            "a crate with features",
+            &[("Cargo.toml", cargo, some("[dependencies]\nserde = { version = \"1\", features = [\"derive\"] }\n"))],
+            None,
+        ),
+        (
+            "a requirement by address",
+            &[(
+                "pyproject.toml",
+                some("[project]\ndependencies = [\"a>=1\"]\n"),
+                some("[project]\ndependencies = [\"a @ file:///x\"]\n"),
+            )],
+            dependency,
+        ),
+        (
+            "a requirement more",
+            &[(
+                "pyproject.toml",
+                some("[project]\ndependencies = [\"a>=1\"]\n"),
+                some("[project]\ndependencies = [\"a>=2\", \"b\"]\n"),
+            )],
+            None,
+        ),
+        ("go replace", &[("go.mod", some("module x\n"), some("module x\nreplace a => ./a\n"))], dependency),
+        (
+            "go replace in a block",
+            &[("go.mod", some("module x\n"), some("module x\nreplace (\n\ta => ./a\n)\n"))],
+            dependency,
+        ),
+        ("go require", &[("go.mod", some("module x\n"), some("module x\nrequire a v1.0.0\n"))], None),
+        (
+            "another digest",
+            &[(
+                "package-lock.json",
+                lock_before,
+                some(
+                    r#"{"packages":{"node_modules/jest":{"version":"29.0.0","resolved":"https://r.example/jest.tgz","integrity":"sha512-b"}}}"#,
+                ),
+            )],
+            lock,
+        ),
+        (
+            "another host",
+            &[(
+                "package-lock.json",
+                lock_before,
+                some(
+                    r#"{"packages":{"node_modules/jest":{"version":"29.0.1","resolved":"https://evil.example/jest.tgz","integrity":"sha512-b"}}}"#,
+                ),
+            )],
+            lock,
+        ),
+        (
+            "a link",
+            &[(
+                "package-lock.json",
+                lock_before,
+                some(r#"{"packages":{"node_modules/jest":{"resolved":"j","link":true}}}"#),
+            )],
+            lock,
+        ),
+        (
+            "a newer package",
+            &[(
+                "package-lock.json",
+                lock_before,
+                some(
+                    r#"{"packages":{"node_modules/jest":{"version":"29.1.0","resolved":"https://r.example/jest2.tgz","integrity":"sha512-c"},"node_modules/new":{"version":"1.0.0","resolved":"https://r.example/n.tgz","integrity":"sha512-d"}}}"#,
+                ),
+            )],
+            None,
+        ),
+        (
+            "a crate's digest",
+            &[(
+                "Cargo.lock",
+                some("[[package]]\nname='a'\nversion='1'\nsource='registry+x'\nchecksum='1'\n"),
+                some("[[package]]\nname='a'\nversion='1'\nsource='registry+x'\nchecksum='2'\n"),
+            )],
+            lock,
+        ),
+        (
+            "a crate without one",
+            &[(
+                "Cargo.lock",
+                some("[[package]]\nname='a'\nversion='1'\nsource='registry+x'\nchecksum='1'\n"),
+                some("[[package]]\nname='a'\nversion='1'\n"),
+            )],
+            lock,
+        ),
+        (
+            "a crate more",
+            &[(
+                "Cargo.lock",
+                some("[[package]]\nname='a'\nversion='1'\n"),
+                some(
+                    "[[package]]\nname='a'\nversion='1'\n[[package]]\nname='b'\nversion='1'\nsource='registry+x'\nchecksum='2'\n",
+                ),
+            )],
+            None,
+        ),
+        (
+            "yarn, another address",
+            &[(
+                "yarn.lock",
+                some("a@1:\n  version \"1\"\n  resolved \"https://r.example/a.tgz#1\"\n"),
+                some("a@1:\n  version \"1\"\n  resolved \"https://r.example/b.tgz#2\"\n"),
+            )],
+            lock,
+        ),
+        ("go.sum, another digest", &[("go.sum", some("a v1 h1:x=\n"), some("a v1 h1:y=\n"))], lock),
+        ("go.sum, a module more", &[("go.sum", some("a v1 h1:x=\n"), some("a v1 h1:x=\nb v1 h1:y=\n"))], None),
+    ];
+    for (name, files, want) in rows {
+        let found = look(files, &["python3 -m unittest discover -s tests", "npm test"]);
+        assert_eq!(found.refused.first().map(|refusal| refusal.reason), *want, "{name}: {found:?}");
+    }
 }
 
 #[test]
@@ -314,7 +550,7 @@ fn a_submodule_is_refused() {
     ] {
         let none = Snapshot::default();
         let found = inspect(&[Edit::from(&change)], &[], &ControlFiles::default(), &none, &none).unwrap();
-        assert_eq!(found.refused.is_some(), refused, "{change:?}");
+        assert_eq!(!found.refused.is_empty(), refused, "{change:?}");
     }
 }
 

@@ -268,7 +268,13 @@ impl Told {
 }
 
 pub fn gate(name: &str, command: &str) -> GateSpec {
-    GateSpec { name: name.to_owned(), command: command.to_owned(), timeout_seconds: 60, protects: Vec::new() }
+    GateSpec {
+        name: name.to_owned(),
+        command: command.to_owned(),
+        timeout_seconds: 60,
+        protects: Vec::new(),
+        after: Vec::new(),
+    }
 }
 
 /// A PRD in the canonical form; `id<other` depends on another story.
