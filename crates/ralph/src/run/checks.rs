@@ -178,7 +178,7 @@ async fn shell(crew: &Crew, sandbox: &SandboxId, gate: &GateSpec, log: &Path) ->
         ..ExecSpec::new(["/bin/sh", "-c", &gate.command])
     };
     let begun = Instant::now();
-    let mut exec = site.shared.deps.sandboxes.exec(sandbox, &spec).await?;
+    let mut exec = crew.exec(sandbox, &spec).await?;
     let _ = exec.input.close().await;
     let mut kept = Kept::new(log)?;
     let reading = async {
