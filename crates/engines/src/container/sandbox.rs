@@ -68,10 +68,6 @@ impl ContainerSandbox {
         Ok(Self { dialect, address, id, dir, options, pid, pidfd, landlock, kills, upper: None, removed: false })
     }
 
-    fn kinds(&self) -> &'static [&'static str] {
-        if self.options.facts.own_users { proof::NAMESPACES } else { proof::WITHOUT_USERS }
-    }
-
     /// The engine's own kill, where ours is not permitted.
     fn kill_by_engine(&self) -> Result<()> {
         runtime()?.block_on(async {
@@ -120,7 +116,8 @@ impl Launched for ContainerSandbox {
     fn judge(&self, spec: &SandboxSpec, report: &Report) -> Attestation {
         // Limits as the guest read them: the engine's word for them is none.
         let limits = report.cgroup.clone();
-        let mut judged = proof::judge(spec, report, &limits, &proof::host_namespaces(self.kinds()));
+        let host = proof::host_namespaces(&self.dialect.namespaces(self.options.facts));
+        let mut judged = proof::judge(spec, report, &limits, &host);
         let asked = capability_set(&spec.hardening.capabilities);
         let held = report.capabilities.get("CapEff").copied().unwrap_or(0);
         if required(spec).contains(&Control::CapabilityDrop) && held & asked != asked {
