@@ -55,6 +55,9 @@ pub trait Dialect: Send + Sync + Debug {
     /// The kinds of namespaces that every sandbox has for itself.
     fn namespaces(&self, facts: Facts) -> Vec<&'static str>;
 
+    /// Whether resource limits are asked for; else the guest alone lowers them.
+    fn takes_ulimits(&self) -> bool;
+
     /// Whether kept capabilities reach a user other than root.
     fn keeps_capabilities(&self) -> bool;
 }

@@ -59,6 +59,10 @@ impl Dialect for Docker {
         NAMESPACES.iter().copied().filter(|kind| facts.own_users || *kind != "user").collect()
     }
 
+    fn takes_ulimits(&self) -> bool {
+        true
+    }
+
     /// It drops them when the program of another user starts.
     fn keeps_capabilities(&self) -> bool {
         false

@@ -72,6 +72,12 @@ impl Dialect for Podman {
         NAMESPACES.iter().copied().filter(own).collect()
     }
 
+    /// Where one is asked for it forgets what its configuration says of the others and raises those to
+    /// values that it may lack the right for; rootless it ignores them all.
+    fn takes_ulimits(&self) -> bool {
+        false
+    }
+
     /// As ambient ones.
     fn keeps_capabilities(&self) -> bool {
         true
