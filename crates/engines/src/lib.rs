@@ -8,6 +8,8 @@ pub mod direct;
 pub mod docker;
 pub mod fake;
 #[cfg(target_os = "linux")]
+pub(crate) mod filter;
+#[cfg(target_os = "linux")]
 pub mod images;
 #[cfg(target_os = "linux")]
 pub mod local;
@@ -15,6 +17,8 @@ pub mod local;
 pub mod native;
 #[cfg(target_os = "linux")]
 pub mod podman;
+#[cfg(target_os = "linux")]
+pub(crate) mod proof;
 #[cfg(target_os = "linux")]
 pub mod supervisor;
 

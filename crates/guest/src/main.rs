@@ -8,6 +8,8 @@
 #[cfg(target_os = "linux")]
 mod init;
 #[cfg(target_os = "linux")]
+mod join;
+#[cfg(target_os = "linux")]
 mod keeper;
 #[cfg(target_os = "linux")]
 mod payload;
@@ -20,6 +22,12 @@ mod system;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
+    // As the first process of a container its channel is yet to be fetched.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == cove_guest::wire::JOIN)
+        && let Err(error) = join::join()
+    {
+        return std::process::ExitCode::from(u8::try_from(error.raw_os_error().unwrap_or(1)).unwrap_or(1));
+    }
     init::run()
 }
 

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use cove_guest::channel::Channel;
 use cove_guest::wire::{Facts, Probe};
@@ -146,19 +147,52 @@ fn interfaces() -> Vec<String> {
 }
 
 fn cgroup() -> BTreeMap<String, f64> {
-    ["memory.max", "memory.swap.max", "pids.max", "cpu.max"]
-        .into_iter()
-        .filter_map(|name| {
-            let text = fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?;
-            let mut numbers = text.split_ascii_whitespace().map(|n| n.parse::<f64>().ok());
-            let first = numbers.next()??;
-            let value = match numbers.next() {
-                Some(Some(period)) if period > 0.0 => first / period,
-                _ => first,
-            };
-            Some((name.to_owned(), value))
-        })
-        .collect()
+    limits(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/meminfo").unwrap_or_default())
+}
+
+/// The limits that the files below `top` tell, under their names of cgroup v2; what is unlimited or cannot
+/// be read is absent.
+fn limits(top: &Path, meminfo: &str) -> BTreeMap<String, f64> {
+    let mut out = BTreeMap::new();
+    for name in ["memory.max", "memory.swap.max", "pids.max", "cpu.max"] {
+        let Ok(text) = fs::read_to_string(top.join(name)) else { continue };
+        let mut numbers = text.split_ascii_whitespace().map(|n| n.parse::<f64>().ok());
+        let Some(Some(first)) = numbers.next() else { continue };
+        let value = match numbers.next() {
+            Some(Some(period)) if period > 0.0 => first / period,
+            _ => first,
+        };
+        out.insert(name.to_owned(), value);
+    }
+    // v1 has a directory for each controller and writes "unlimited" as a number near the greatest.
+    const UNLIMITED: f64 = (1_u64 << 62) as f64;
+    let number = |path: &str| fs::read_to_string(top.join(path)).ok()?.trim().parse::<f64>().ok();
+    let mut add = |name: &str, value: Option<f64>| {
+        if let Some(value) = value.filter(|value| *value >= 0.0 && *value < UNLIMITED) {
+            out.entry(name.to_owned()).or_insert(value);
+        }
+    };
+    let memory = number("memory/memory.limit_in_bytes");
+    add("memory.max", memory);
+    match number("memory/memory.memsw.limit_in_bytes") {
+        Some(both) => add("memory.swap.max", memory.map(|memory| (both - memory).max(0.0))),
+        // Without the account of swap there is no limit on it, and all the host's may be used.
+        None if memory.is_some() => add("memory.swap.max", swap_of_host(meminfo)),
+        None => {}
+    }
+    add("pids.max", number("pids/pids.max"));
+    for cpu in ["cpu", "cpu,cpuacct"] {
+        let quota = number(&format!("{cpu}/cpu.cfs_quota_us")).filter(|quota| *quota > 0.0);
+        let period = number(&format!("{cpu}/cpu.cfs_period_us")).filter(|period| *period > 0.0);
+        add("cpu.max", quota.zip(period).map(|(quota, period)| quota / period));
+    }
+    out
+}
+
+/// `SwapTotal` in bytes.
+fn swap_of_host(meminfo: &str) -> Option<f64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:"))?;
+    Some(line.split_ascii_whitespace().next()?.parse::<f64>().ok()? * 1024.0)
 }
 
 fn visible_processes() -> u32 {
@@ -182,6 +216,43 @@ mod tests {
         assert_eq!(facts.capabilities["CapEff"], 0x1ff_ffff_ffff);
         assert_eq!(facts.capabilities["CapBnd"], u64::MAX, "what cannot be read is not taken for safe");
         assert!(facts.no_new_privileges && facts.seccomp_mode == 2);
+    }
+
+    #[test]
+    fn reads_the_limits_of_both_versions() {
+        let dir = std::env::temp_dir().join(format!("cove-guest-limits-{}", std::process::id()));
+        let read = |files: &[(&str, &str)]| {
+            let _ = fs::remove_dir_all(&dir);
+            for (path, text) in files {
+                let path = dir.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            limits(&dir, "MemTotal: 5 kB\nSwapTotal:    2 kB\n").into_iter().collect::<Vec<_>>()
+        };
+        let of = |list: &[(&str, f64)]| list.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect::<Vec<_>>();
+        let v2 = [
+            ("memory.max", "4096\n"),
+            ("memory.swap.max", "0\n"),
+            ("pids.max", "max\n"),
+            ("cpu.max", "50000 100000\n"),
+        ];
+        assert_eq!(read(&v2), of(&[("cpu.max", 0.5), ("memory.max", 4096.0), ("memory.swap.max", 0.0)]));
+        let v1 = [
+            ("memory/memory.limit_in_bytes", "4096\n"),
+            ("memory/memory.memsw.limit_in_bytes", "8192\n"),
+            ("pids/pids.max", "7\n"),
+            ("cpu/cpu.cfs_quota_us", "100000\n"),
+            ("cpu/cpu.cfs_period_us", "50000\n"),
+        ];
+        assert_eq!(
+            read(&v1),
+            of(&[("cpu.max", 2.0), ("memory.max", 4096.0), ("memory.swap.max", 4096.0), ("pids.max", 7.0)])
+        );
+        let unaccounted = [("memory/memory.limit_in_bytes", "4096\n"), ("cpu/cpu.cfs_quota_us", "-1\n")];
+        assert_eq!(read(&unaccounted), of(&[("memory.max", 4096.0), ("memory.swap.max", 2048.0)]));
+        assert_eq!(read(&[("memory/memory.limit_in_bytes", "9223372036854771712\n"), ("pids/pids.max", "max")]), []);
+        let _ = fs::remove_dir_all(&dir);
     }
 
     #[test]

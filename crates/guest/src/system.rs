@@ -193,6 +193,108 @@ pub fn connect_unix(path: &str) -> io::Result<OwnedFd> {
     }
 }
 
+/// Connects a message socket, waiting for its listener.
+pub fn connect_messages(path: &str) -> io::Result<OwnedFd> {
+    // SAFETY: as in `connect_unix`.
+    unsafe {
+        let mut address: libc::sockaddr_un = std::mem::zeroed();
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        if path.len() >= address.sun_path.len() || path.as_bytes().contains(&0) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        for (slot, byte) in address.sun_path.iter_mut().zip(path.bytes()) {
+            *slot = byte as libc::c_char;
+        }
+        let fd = check(libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0))?;
+        let socket = OwnedFd::from_raw_fd(fd);
+        check(libc::connect(
+            fd,
+            (&raw const address).cast(),
+            std::mem::size_of::<libc::sockaddr_un>() as libc::socklen_t,
+        ))?;
+        Ok(socket)
+    }
+}
+
+/// Lowers a resource limit, soft and hard; never raises one.
+pub fn lower_limit(resource: u32, value: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live local.
+    unsafe {
+        check(libc::getrlimit(resource as _, &raw mut limit))?;
+        let value = value.min(limit.rlim_max);
+        limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+        check(libc::setrlimit(resource as _, &raw const limit))?;
+    }
+    Ok(())
+}
+
+/// From now on no program that is started has more rights than this one.
+pub fn no_new_privileges() -> io::Result<()> {
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes integers.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as libc::c_ulong, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// Installs a seccomp program over this process and all its descendants: instructions of eight bytes.
+pub fn filter(program: &[u8]) -> io::Result<()> {
+    let instruction = |bytes: &[u8]| libc::sock_filter {
+        code: u16::from_ne_bytes([bytes[0], bytes[1]]),
+        jt: bytes[2],
+        jf: bytes[3],
+        k: u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+    };
+    let mut instructions: Vec<libc::sock_filter> = program.chunks_exact(8).map(instruction).collect();
+    let length = u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: instructions.as_mut_ptr() };
+    // SAFETY: `program` describes `instructions`, which outlives the call; the kernel checks them.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER as libc::c_ulong, &raw const program, 0, 0)
+    };
+    check(done).map(|_| ())
+}
+
+/// A place for Landlock rules.
+pub fn open_path(path: &std::ffi::CStr) -> io::Result<OwnedFd> {
+    // SAFETY: the path is a C string; the descriptor returned is fresh.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC))?)) }
+}
+
+/// A new Landlock rule set.
+pub fn landlock_ruleset(handled: u64, scoped: u64) -> io::Result<OwnedFd> {
+    // The kernel's `landlock_ruleset_attr`; older ones know a shorter structure and take this one
+    // when what they do not know is zero.
+    let attributes = [handled, 0, scoped];
+    // SAFETY: pointer and size describe `attributes`; the descriptor returned is fresh.
+    unsafe {
+        let size = std::mem::size_of_val(&attributes);
+        let fd = libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size, 0);
+        Ok(OwnedFd::from_raw_fd(check(c_int::try_from(fd).unwrap_or(-1))?))
+    }
+}
+
+/// Allows accesses at and below a place.
+pub fn landlock_allow(ruleset: &OwnedFd, place: &OwnedFd, access: u64) -> io::Result<()> {
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed: u64,
+        parent: i32,
+    }
+    const PATH_BENEATH: c_int = 1;
+    let rule = PathBeneath { allowed: access, parent: place.as_raw_fd() };
+    // SAFETY: `rule` has the kernel's layout and outlives the call.
+    let done =
+        unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, &raw const rule, 0) };
+    check(c_int::try_from(done).unwrap_or(-1)).map(|_| ())
+}
+
+/// Puts a rule set into force.
+pub fn landlock_restrict(ruleset: &OwnedFd) -> io::Result<()> {
+    // SAFETY: takes integers.
+    let done = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
+    check(c_int::try_from(done).unwrap_or(-1)).map(|_| ())
+}
+
 /// Begins a session of its own; afterwards process group and session are this process.
 pub fn new_session() {
     // SAFETY: setsid takes nothing.

@@ -22,6 +22,54 @@ pub const COMMAND_BYTES: usize = 4 << 20;
 /// The loopback port inside a sandbox that leads to its egress door.
 pub const DOOR_PORT: u16 = 3128;
 
+/// The argument of a guest that a container engine starts: its channel is not there yet, it fetches it.
+pub const JOIN: &str = "join";
+
+/// Where such a guest finds its supervisor.
+pub const JOIN_SOCKET: &str = "/run/cove/join.sock";
+
+/// Most bytes of filters that come along with a [`Join`].
+pub const PROGRAM_BYTES: u64 = 256 << 10;
+
+/// What a guest that fetches its channel gets, with the channel and the filters as descriptors beside it:
+/// restrictions that the engine which started it cannot express.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    /// Directories to make first, in memory-backed places that the sandbox's user may write.
+    pub directories: Vec<String>,
+    /// `RLIMIT_*` numbers and the values that soft and hard limits are lowered to.
+    pub limits: Vec<(u32, u64)>,
+    /// Landlock rules.
+    pub landlock: Option<Landlock>,
+    /// How many seccomp programs the second descriptor holds: each its number of instructions, then
+    /// the instructions as the kernel takes them.
+    pub filters: u32,
+    /// Paths whose device and inode the guest tells.
+    pub look: Vec<String>,
+}
+
+/// Landlock rules in the kernel's numbers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Landlock {
+    /// Accesses that are refused where no rule allows them.
+    pub handled: u64,
+    /// Scopes.
+    pub scoped: u64,
+    /// The accesses among them that exist for files.
+    pub of_files: u64,
+    /// Paths with what is allowed at and below them; those that do not exist are left out.
+    pub paths: Vec<(String, u64)>,
+}
+
+/// The answer to a [`Join`]; then the guest speaks on its channel as always.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Device and inode of each path asked for; `None` where there is nothing.
+    pub places: Vec<Option<(u64, u64)>>,
+    /// What could not be put into force; empty when all is.
+    pub trouble: String,
+}
+
 /// From the supervisor to the guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "order")]

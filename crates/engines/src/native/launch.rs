@@ -14,12 +14,14 @@ use cove_core::{
 use cove_guest::wire::{CHANNEL_FD, Probe};
 
 use super::cgroup::{Groups, Sites};
+use super::give;
 use super::identity::Identity;
-use super::lockdown::{LANDLOCK_WITNESS, Lockdown, landlock_abi};
+use super::lockdown::{Lockdown, landlock_abi};
 use super::plan::{GUEST, Plan};
 use super::root::{self, Failure, at};
 use super::sys::{self, Fork};
-use super::{give, judge};
+use crate::filter::landlock::WITNESS;
+use crate::proof;
 use crate::supervisor::launch::{HOME, Launched, Launcher, Place, USER, base_environment};
 
 /// How long building may take before it is given up.
@@ -284,11 +286,11 @@ impl Launched for NativeSandbox {
     }
 
     fn probe(&self, spec: &SandboxSpec) -> Probe {
-        judge::questions(spec, self.landlock.then(landlock_abi).filter(|abi| *abi > 0), LANDLOCK_WITNESS)
+        proof::questions(spec, self.landlock.then(landlock_abi).filter(|abi| *abi > 0), WITNESS)
     }
 
     fn judge(&self, spec: &SandboxSpec, report: &Report) -> Attestation {
-        judge::judge(spec, report, &self.groups.read(), &judge::host_namespaces())
+        proof::judge(spec, report, &self.groups.read(), &proof::host_namespaces(proof::NAMESPACES))
     }
 
     fn environment(&self, _spec: &SandboxSpec) -> BTreeMap<String, String> {

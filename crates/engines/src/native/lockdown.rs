@@ -6,29 +6,21 @@ use std::path::PathBuf;
 
 use cove_core::{Hardening, Limits};
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope,
+    Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::root::{Failure, at};
-use super::{seccomp, sys};
+use super::sys;
+use crate::filter::landlock::{NEWEST, reading, writable as places};
+use crate::filter::limits::resources;
+use crate::filter::program as seccomp;
 
 /// `SECBIT_*`: ids give no capabilities, and all of it is locked.
 const SECURE_BITS: u64 = 0x1 | 0x2 | 0x4 | 0x8 | 0x20 | 0x80;
 
 /// `SECBIT_NO_CAP_AMBIENT_RAISE`; its lock is among the others.
 const NO_AMBIENT: u64 = 0x40;
-
-/// Newest Landlock interface that the rules below were written for.
-const LANDLOCK_ABI: ABI = ABI::V7;
-
-/// What Landlock does not let anyone write although its permissions would; for the proof.
-pub const LANDLOCK_WITNESS: &str = "/dev/zero";
-
-/// Nodes of `/dev` that may be written.
-const DEVICES: &[&str] =
-    &["/dev/null", "/dev/full", "/dev/tty", "/dev/random", "/dev/urandom", "/dev/pts", "/dev/ptmx", "/dev/shm"];
 
 /// Everything in force on the guest and all its descendants.
 pub struct Lockdown {
@@ -46,7 +38,7 @@ impl Lockdown {
     /// `Invalid` for an unknown capability.
     pub fn new(hardening: &Hardening, limits: &Limits, writable: &[PathBuf]) -> cove_core::Result<Self> {
         Ok(Self {
-            limits: resources(limits),
+            limits: resources(limits, sys::counts_processes_by_namespace()),
             capabilities: kept(&hardening.capabilities)?,
             landlock: hardening.landlock,
             writable: writable.to_vec(),
@@ -100,36 +92,6 @@ impl Lockdown {
     }
 }
 
-/// Limit of core dumps in bytes. Too little for any file, and the one value at which the kernel also
-/// spares a program that the host's `core_pattern` pipes dumps to: with 0 it would be run, as root
-/// on the host and fed by the sandbox.
-pub const CORE_LIMIT: u64 = 1;
-
-/// Resource limits: those asked for and those that nothing in a sandbox needs.
-fn resources(limits: &Limits) -> Vec<(Resource, u64)> {
-    let mut out = vec![
-        (Resource::RLIMIT_CORE, CORE_LIMIT),
-        (Resource::RLIMIT_MEMLOCK, 8 << 20),
-        (Resource::RLIMIT_MSGQUEUE, 1 << 20),
-        (Resource::RLIMIT_RTPRIO, 0),
-    ];
-    if let Some(files) = limits.open_files {
-        out.push((Resource::RLIMIT_NOFILE, files));
-    }
-    if let Some(count) = limits.pids
-        && sys::counts_processes_by_namespace()
-    {
-        // Beside the control group, and where there is none: the sandbox's user namespace counts for
-        // itself.
-        out.push((Resource::RLIMIT_NPROC, count));
-    }
-    if let Some(bytes) = limits.disk_bytes {
-        // A little below, so that one file alone never takes the whole.
-        out.push((Resource::RLIMIT_FSIZE, bytes.saturating_sub(4096).max(4096)));
-    }
-    out
-}
-
 /// Soft and hard limit at most `value`; never raises a hard limit, which needs privileges.
 fn lower(resource: Resource, value: u64) -> io::Result<()> {
     let (_, hard) = getrlimit(resource)?;
@@ -173,26 +135,24 @@ pub fn capability_set(names: &BTreeSet<String>) -> u64 {
 
 /// Landlock's interface version in this kernel as far as the rules use it; 0 without Landlock.
 pub fn landlock_abi() -> u32 {
-    sys::landlock_abi().min(LANDLOCK_ABI as u32)
+    sys::landlock_abi().min(NEWEST as u32)
 }
 
 /// Reading and running everywhere, writing where the sandbox may; signals and abstract sockets
 /// stay inside. What the kernel does not know of it is left out.
 fn restrict(writable: &[PathBuf]) -> io::Result<()> {
     let build = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let everything = AccessFs::from_all(LANDLOCK_ABI);
-        let reading: BitFlags<AccessFs> = AccessFs::from_read(LANDLOCK_ABI) | AccessFs::IoctlDev;
+        let everything = AccessFs::from_all(NEWEST);
         let mut ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(everything)?
-            .scope(Scope::from_all(LANDLOCK_ABI))?
+            .scope(Scope::from_all(NEWEST))?
             .create()?
-            .add_rule(PathBeneath::new(PathFd::new("/")?, reading))?;
-        let writable = writable.iter().map(PathBuf::as_path).filter(|path| *path != std::path::Path::new("/dev"));
-        for path in writable.chain(DEVICES.iter().map(std::path::Path::new)) {
+            .add_rule(PathBeneath::new(PathFd::new("/")?, reading()))?;
+        for path in places(writable) {
             let Ok(place) = PathFd::new(path) else { continue };
             let directory = std::fs::metadata(path).is_ok_and(|meta| meta.is_dir());
-            let access = if directory { everything } else { AccessFs::from_file(LANDLOCK_ABI) };
+            let access = if directory { everything } else { AccessFs::from_file(NEWEST) };
             ruleset = ruleset.add_rule(PathBeneath::new(place, access))?;
         }
         ruleset.restrict_self()?;

@@ -15,21 +15,18 @@
 //! As root, the user inside is an id of the host that nobody has, other for each sandbox; files are
 //! given to it, or shown as its own by shifting ids at the mount. Else it is the caller.
 
-mod cgroup;
+pub(crate) mod cgroup;
 mod diagnosis;
-mod give;
-mod host_root;
+pub(crate) mod give;
+pub(crate) mod host_root;
 mod identity;
-mod judge;
 mod launch;
-mod lockdown;
-mod plan;
+pub(crate) mod lockdown;
+pub(crate) mod plan;
 pub(crate) mod probe;
 mod remains;
-mod root;
-mod seccomp;
-mod sys;
-mod syscalls;
+pub(crate) mod root;
+pub(crate) mod sys;
 
 use std::path::Path;
 

@@ -91,8 +91,7 @@ impl Plan {
         directory: Option<&Path>,
         groups: &[(Controller, Version, PathBuf)],
     ) -> Result<Self> {
-        let memory = spec.limits.memory_bytes.unwrap_or(2 << 30);
-        let scratch = (memory / 2).clamp(4 * MIB, 8 << 30);
+        let scratch = scratch(spec);
         let mut plan = Self {
             identity,
             trees: Vec::new(),
@@ -107,7 +106,7 @@ impl Plan {
         plan.base(spec, directory)?;
         plan.accounts(spec);
         plan.system(groups);
-        plan.directories(spec, scratch)?;
+        plan.directories(spec)?;
         plan.steps.push(Step::Workdir);
         plan.own(spec)?;
         Ok(plan)
@@ -158,30 +157,8 @@ impl Plan {
         self.identity.privileged.then_some(owner)
     }
 
-    /// Files that name the user and the host. Network resolution is the door's.
     fn accounts(&mut self, spec: &SandboxSpec) {
-        let User { uid, gid } = spec.user;
-        let mut passwd = String::new();
-        let mut group = String::new();
-        if uid != 0 {
-            passwd.push_str("root:x:0:0:root:/root:/usr/sbin/nologin\n");
-        }
-        if gid != 0 {
-            group.push_str("root:x:0:\n");
-        }
-        passwd.push_str(&format!("{USER}:x:{uid}:{gid}::{HOME}:/bin/sh\n"));
-        group.push_str(&format!("{USER}:x:{gid}:\ntty:x:5:\n"));
-        passwd.push_str("nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
-        group.push_str("nogroup:x:65534:\n");
-        let files = [
-            ("passwd", passwd),
-            ("group", group),
-            ("hosts", "127.0.0.1 localhost cove\n::1 localhost cove\n".to_owned()),
-            ("hostname", "cove\n".to_owned()),
-            ("resolv.conf", "# Names are resolved by the egress door.\n".to_owned()),
-            ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
-        ];
-        for (name, content) in files {
+        for (name, content) in accounts(spec.user) {
             self.steps.push(Step::File { at: Path::new("/etc").join(name), content });
         }
     }
@@ -228,32 +205,19 @@ impl Plan {
     }
 
     /// The writable directories and the mounts asked for, outer ones first.
-    fn directories(&mut self, spec: &SandboxSpec, scratch: u64) -> Result<()> {
-        let shared = (64 * MIB).min(scratch);
-        let mut memory = vec![
-            (PathBuf::from("/tmp"), scratch, 0o1777, NODEV),
-            (PathBuf::from("/run"), (16 * MIB).min(scratch), 0o755, NODEV | NOEXEC),
-            (PathBuf::from("/dev/shm"), shared, 0o1777, NODEV | NOEXEC),
-            (PathBuf::from(HOME), scratch, 0o755, NODEV),
-        ];
-        for tmpfs in &spec.tmpfs {
-            memory.retain(|(at, ..)| *at != tmpfs.target);
-            memory.push((tmpfs.target.clone(), tmpfs.size_bytes.max(4096), 0o1777, NODEV));
-        }
-        memory.retain(|(at, ..)| !spec.mounts.iter().any(|mount| mount.target == *at));
+    fn directories(&mut self, spec: &SandboxSpec) -> Result<()> {
         enum Place<'a> {
-            Memory(u64, u32, u64),
+            Memory(Memory),
             Mount(&'a cove_core::Mount),
         }
-        let mut places: Vec<(PathBuf, Place<'_>)> = memory
-            .into_iter()
-            .map(|(at, bytes, mode, attributes)| (at, Place::Memory(bytes, mode, attributes)))
-            .collect();
+        let mut places: Vec<(PathBuf, Place<'_>)> =
+            memory_backed(spec).into_iter().map(|memory| (memory.at.clone(), Place::Memory(memory))).collect();
         places.extend(spec.mounts.iter().map(|mount| (mount.target.clone(), Place::Mount(mount))));
         places.sort_by_key(|(at, _)| at.components().count());
         for (at, place) in places {
             match place {
-                Place::Memory(bytes, mode, attributes) => {
+                Place::Memory(Memory { bytes, mode, programs, .. }) => {
+                    let attributes = NODEV | if programs { 0 } else { NOEXEC };
                     self.writable.push(at.clone());
                     self.steps.push(Step::Memory { at, bytes, mode, attributes });
                 }
@@ -265,19 +229,7 @@ impl Plan {
     }
 
     fn mount(&mut self, mount: &cove_core::Mount, spec: &SandboxSpec) -> Result<()> {
-        let (source, owner) = existing(&mount.source, "The mount source")?;
-        let refuse = |why: &str| {
-            Err(Error::new(ErrorKind::Refused, format!("The mount source {} {why}", mount.source.display())))
-        };
-        let system = ["/proc", "/sys", "/dev"].iter().any(|top| source.starts_with(top));
-        if source == Path::new("/") || (system && !source.starts_with("/dev/shm")) {
-            return refuse("is the host's root or a kernel file system");
-        }
-        let kind =
-            fs::metadata(&source).map_err(|error| missing(&mount.source, "The mount source", error))?.file_type();
-        if !kind.is_dir() && !kind.is_file() {
-            return refuse("is neither a directory nor a regular file");
-        }
+        let (source, owner, directory) = shown_by(mount)?;
         let attributes = NODEV | if mount.read_only { RDONLY } else { 0 };
         // What was given belongs to the sandbox's user already. Without the filter a sandbox could
         // leave set-user-id programs behind, so nobody's files are shown as its own for writing.
@@ -285,7 +237,7 @@ impl Plan {
         if !mount.read_only {
             self.writable.push(mount.target.clone());
         }
-        self.show(source, mount.target.clone(), attributes, kind.is_dir(), shown);
+        self.show(source, mount.target.clone(), attributes, directory, shown);
         Ok(())
     }
 
@@ -306,8 +258,87 @@ impl Plan {
     }
 }
 
+/// Files of `/etc` that name the user and the host. Network resolution is the door's.
+pub(crate) fn accounts(user: User) -> [(&'static str, String); 6] {
+    let User { uid, gid } = user;
+    let mut passwd = String::new();
+    let mut group = String::new();
+    if uid != 0 {
+        passwd.push_str("root:x:0:0:root:/root:/usr/sbin/nologin\n");
+    }
+    if gid != 0 {
+        group.push_str("root:x:0:\n");
+    }
+    passwd.push_str(&format!("{USER}:x:{uid}:{gid}::{HOME}:/bin/sh\n"));
+    group.push_str(&format!("{USER}:x:{gid}:\ntty:x:5:\n"));
+    passwd.push_str("nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
+    group.push_str("nogroup:x:65534:\n");
+    [
+        ("passwd", passwd),
+        ("group", group),
+        ("hosts", "127.0.0.1 localhost cove\n::1 localhost cove\n".to_owned()),
+        ("hostname", "cove\n".to_owned()),
+        ("resolv.conf", "# Names are resolved by the egress door.\n".to_owned()),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
+    ]
+}
+
+/// Bound in bytes of each memory-backed directory that is for the sandbox's own files.
+pub(crate) fn scratch(spec: &SandboxSpec) -> u64 {
+    (spec.limits.memory_bytes.unwrap_or(2 << 30) / 2).clamp(4 * MIB, 8 << 30)
+}
+
+/// A memory-backed directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub at: PathBuf,
+    pub bytes: u64,
+    pub mode: u32,
+    /// Whether programs in it can be run.
+    pub programs: bool,
+}
+
+/// The memory-backed directories of a sandbox: the standard ones and those asked for, without those
+/// that something is mounted over.
+pub(crate) fn memory_backed(spec: &SandboxSpec) -> Vec<Memory> {
+    let scratch = scratch(spec);
+    let standard = |at: &str, bytes: u64, mode, programs| Memory { at: at.into(), bytes, mode, programs };
+    let mut memory = vec![
+        standard("/tmp", scratch, 0o1777, true),
+        standard("/run", (16 * MIB).min(scratch), 0o755, false),
+        standard("/dev/shm", (64 * MIB).min(scratch), 0o1777, false),
+        standard(HOME, scratch, 0o755, true),
+    ];
+    for tmpfs in &spec.tmpfs {
+        memory.retain(|known| known.at != tmpfs.target);
+        let bytes = tmpfs.size_bytes.max(4096);
+        memory.push(Memory { at: tmpfs.target.clone(), bytes, mode: 0o1777, programs: true });
+    }
+    memory.retain(|known| !spec.mounts.iter().any(|mount| mount.target == known.at));
+    memory
+}
+
+/// What a mount shows: its source's real path, who owns it, and whether it is a directory.
+///
+/// # Errors
+/// `NotFound`, or `Refused` for what no sandbox may be shown.
+pub(crate) fn shown_by(mount: &cove_core::Mount) -> Result<(PathBuf, User, bool)> {
+    let (source, owner) = existing(&mount.source, "The mount source")?;
+    let refuse =
+        |why: &str| Err(Error::new(ErrorKind::Refused, format!("The mount source {} {why}", mount.source.display())));
+    let system = ["/proc", "/sys", "/dev"].iter().any(|top| source.starts_with(top));
+    if source == Path::new("/") || (system && !source.starts_with("/dev/shm")) {
+        return refuse("is the host's root or a kernel file system");
+    }
+    let kind = fs::metadata(&source).map_err(|error| missing(&mount.source, "The mount source", error))?.file_type();
+    if !kind.is_dir() && !kind.is_file() {
+        return refuse("is neither a directory nor a regular file");
+    }
+    Ok((source, owner, kind.is_dir()))
+}
+
 /// The real path and the owner of something on the host.
-fn existing(path: &Path, what: &str) -> Result<(PathBuf, User)> {
+pub(crate) fn existing(path: &Path, what: &str) -> Result<(PathBuf, User)> {
     let real = fs::canonicalize(path).map_err(|error| missing(path, what, error))?;
     let meta = fs::metadata(&real).map_err(|error| missing(path, what, error))?;
     Ok((real, User { uid: meta.uid(), gid: meta.gid() }))

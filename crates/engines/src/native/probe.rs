@@ -53,12 +53,16 @@ pub fn probe(helper: &HelperProgram, without_groups: bool) -> Result<Capabilitie
     if let Some((_, capabilities)) = known.iter().find(|(asked, _)| *asked == command) {
         return Ok(capabilities.clone());
     }
-    let capabilities = ask(&command)?;
+    let capabilities = ask(&command, DEADLINE)?;
     known.push((command, capabilities.clone()));
     Ok(capabilities)
 }
 
-fn ask(command: &[String]) -> Result<Capabilities> {
+/// Runs a helper that answers with what it has proven.
+///
+/// # Errors
+/// `Unavailable` when it cannot be run or does not answer within `limit`.
+pub fn ask(command: &[String], limit: Duration) -> Result<Capabilities> {
     let unavailable = |message: String| Error::new(ErrorKind::Unavailable, message);
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::invalid("The helper program has no name"));
@@ -76,7 +80,7 @@ fn ask(command: &[String]) -> Result<Capabilities> {
         stdout.map(|out| out.take(ANSWER_BYTES).read_to_end(&mut answer));
         answer
     });
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + limit;
     while !reader.is_finished() {
         if Instant::now() >= end {
             let _ = child.kill();

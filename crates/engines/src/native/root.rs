@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use super::identity;
 use super::plan::{GUEST, Plan, Step, Tree};
 use super::sys::{self, attr};
+use crate::proof::{MASKED, READ_ONLY};
 
 /// A step that failed, for the error of the launch.
 #[derive(Debug)]
@@ -24,26 +25,6 @@ pub struct Failure {
 pub fn at<T>(step: impl FnOnce() -> String, result: io::Result<T>) -> Result<T, Failure> {
     result.map_err(|error| Failure { step: step(), error })
 }
-
-/// Paths of `/proc` that say more about the host than a sandbox needs, or do something to it.
-pub const MASKED: &[&str] = &[
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/key-users",
-    "/proc/sysrq-trigger",
-    "/proc/timer_list",
-    "/proc/sched_debug",
-    "/proc/latency_stats",
-    "/proc/kallsyms",
-    "/proc/kpagecount",
-    "/proc/kpageflags",
-    "/proc/kpagecgroup",
-    "/proc/scsi",
-    "/proc/acpi",
-    "/proc/asound",
-];
-
-const READ_ONLY: &[&str] = &["/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs"];
 
 /// Directories that a host surely has one of; the new root is put together on top of it, seen by
 /// nobody else.

@@ -116,6 +116,19 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<()> {
     }
 }
 
+/// A descriptor of a process by its id, close-on-exec.
+pub fn open_process(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers; the descriptor returned is fresh.
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// Takes a connection, close-on-exec.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let none = std::ptr::null_mut();
+    // SAFETY: no address is asked for; the descriptor returned is fresh.
+    descriptor(unsafe { libc::accept4(listener.as_raw_fd(), none, std::ptr::null_mut(), libc::SOCK_CLOEXEC) }.into())
+}
+
 /// Kills a process by id; one that is gone is no error. Needs no descriptor.
 pub fn kill(pid: libc::pid_t) {
     if pid > 1 {

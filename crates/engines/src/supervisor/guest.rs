@@ -10,14 +10,18 @@ use sha2::{Digest, Sha256};
 
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cove-guest"));
 
+/// Tells one guest from another.
+pub fn digest() -> String {
+    hex::encode(Sha256::digest(PROGRAM))[..16].to_owned()
+}
+
 /// Puts the guest under `state` unless it is there already, and returns its path. Sandboxes that
 /// were made by another version of this program keep theirs.
 ///
 /// # Errors
 /// `Internal` when the directory cannot be written.
 pub fn install(state: &Path) -> Result<PathBuf> {
-    let digest = hex::encode(Sha256::digest(PROGRAM));
-    let dir = state.join("guest").join(&digest[..16]);
+    let dir = state.join("guest").join(digest());
     let path = dir.join("cove-guest");
     if fs::read(&path).is_ok_and(|bytes| bytes == PROGRAM) {
         return Ok(path);

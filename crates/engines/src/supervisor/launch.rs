@@ -36,7 +36,7 @@ pub struct Place {
 /// Builds sandboxes. Runs in the supervisor while it has a single thread, so it may fork.
 pub trait Launcher {
     /// Builds the sandbox and starts the guest in it with `guest_channel` as descriptor
-    /// [`cove_guest::wire::CHANNEL_FD`] and every restriction in force, as a child of this process.
+    /// [`cove_guest::wire::CHANNEL_FD`] and every restriction in force.
     ///
     /// # Errors
     /// `Unsupported` with the control's name, or `NotStarted` with the step that failed. What was
@@ -46,7 +46,8 @@ pub trait Launcher {
 
 /// A sandbox that was built.
 pub trait Launched: Send {
-    /// The guest's process id; a child of the supervisor.
+    /// The guest's process id as the supervisor sees it. A child of the supervisor, except where a
+    /// container engine started it.
     fn init(&self) -> libc::pid_t;
 
     /// What the guest shall look at for [`judge`](Self::judge).

@@ -26,7 +26,7 @@ mod streams;
 mod system;
 mod table;
 
-pub(crate) use system::reap;
+pub(crate) use system::{memory_file, reap};
 
 use std::path::PathBuf;
 
@@ -65,6 +65,9 @@ pub fn helper_main() {
             let rest: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
             crate::native::probe::main(&rest);
         }
+        if dir == crate::container::probe::ARGUMENT {
+            crate::container::probe::main(&arguments.next().unwrap_or_default());
+        }
         process::main(PathBuf::from(dir));
     }
 }
@@ -73,6 +76,8 @@ fn launcher(kind: EngineKind) -> Option<Box<dyn Launcher>> {
     match kind {
         EngineKind::Native => Some(crate::native::launcher()),
         EngineKind::Direct => Some(crate::direct::launcher()),
+        EngineKind::Docker => Some(crate::docker::launcher()),
+        EngineKind::Podman => Some(crate::podman::launcher()),
         _ => None,
     }
 }

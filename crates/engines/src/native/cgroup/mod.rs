@@ -3,7 +3,7 @@
 //! A sandbox's groups carry its name below the supervisor's own groups (or the nearest group above
 //! that may have limited children), so an administrator's limits on Cove bind the sandboxes too.
 
-mod hierarchy;
+pub(crate) mod hierarchy;
 mod site;
 
 use std::collections::BTreeMap;

@@ -8,11 +8,31 @@ use cove_core::capability::{acceptable, required};
 use cove_core::{Attestation, Control, Deviation, Report, Root, SandboxSpec};
 use cove_guest::wire::Probe;
 
-use super::lockdown::capability_set;
-use super::root::MASKED;
+use crate::native::lockdown::capability_set;
+
+/// Paths of `/proc` that say more about the host than a sandbox needs, or do something to it.
+pub const MASKED: &[&str] = &[
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/latency_stats",
+    "/proc/kallsyms",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/kpagecgroup",
+    "/proc/scsi",
+    "/proc/acpi",
+    "/proc/asound",
+];
+
+/// Paths of `/proc` that are shown and cannot be written.
+pub const READ_ONLY: &[&str] = &["/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs"];
 
 /// Every kind of namespace that has to be the sandbox's own.
-const NAMESPACES: &[&str] = &["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
+pub const NAMESPACES: &[&str] = &["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
 
 /// What a host has and no sandbox shows, whatever its root.
 const HIDDEN: &[&str] = &[
@@ -65,14 +85,17 @@ pub fn questions(spec: &SandboxSpec, landlock: Option<u32>, witness: &str) -> Pr
     }
 }
 
-/// The namespaces of this process, which no sandbox may share.
-pub fn host_namespaces() -> BTreeMap<String, u64> {
+/// Those of a container whose engine keeps the host's users.
+pub const WITHOUT_USERS: &[&str] = &["cgroup", "ipc", "mnt", "net", "pid", "uts"];
+
+/// The namespaces of this process, of these kinds, which no sandbox may share.
+pub fn host_namespaces(kinds: &[&str]) -> BTreeMap<String, u64> {
     let inode = |name: &&str| {
         let link = fs::read_link(format!("/proc/self/ns/{name}")).ok()?;
         let number = link.to_str()?.split_once('[')?.1.trim_end_matches(']').parse().ok()?;
         Some(((*name).to_owned(), number))
     };
-    NAMESPACES.iter().filter_map(inode).collect()
+    kinds.iter().filter_map(inode).collect()
 }
 
 /// The judgement. `limits` is what the host reads of the sandbox's groups and takes precedence over
@@ -119,11 +142,13 @@ fn check(
     let limits = &spec.limits;
     match control {
         Control::IsolationContainer => {
-            let shared = |name: &&&str| {
-                let own = report.namespaces.get(**name);
-                own.is_none() || host.get(**name).is_none() || own == host.get(**name)
-            };
-            let shared: Vec<&str> = NAMESPACES.iter().filter(shared).copied().collect();
+            // Those of this process that count; one of them is there at least.
+            let shared =
+                |(name, number): &(&String, &u64)| report.namespaces.get(*name).is_none_or(|own| own == *number);
+            let mut shared: Vec<&str> = host.iter().filter(shared).map(|(name, _)| name.as_str()).collect();
+            if !WITHOUT_USERS.iter().all(|name| host.contains_key(*name)) {
+                shared.push("this process's own");
+            }
             expect(shared.is_empty(), "its own namespaces", || format!("shared or unknown: {}", shared.join(", ")))
         }
         Control::RootHost | Control::RootDirectory | Control::RootArchive | Control::RootImage => {

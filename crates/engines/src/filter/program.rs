@@ -1,11 +1,4 @@
-//! Which system calls processes in a sandbox may make.
-//!
-//! Three filters; of several answers that are not "allow" the newest filter's counts. The first is
-//! an allow-list: what is not on it fails with `EPERM`. The second answers `ENOSYS` for calls whose
-//! absence programs know how to handle (`clone3`, `openat2` and everything the list has never heard
-//! of), because an older call that can be checked does the same. The third says "done" without doing
-//! it to changes of the limit on core dumps, which programs make to have none: see
-//! [`CORE_LIMIT`](super::lockdown::CORE_LIMIT).
+//! The filters as the kernel takes them.
 
 use std::collections::BTreeMap;
 
@@ -14,152 +7,69 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use super::syscalls::{ABSENT, ALLOWED, LAST_KNOWN};
-
-/// `CLONE_NEW*`, without `CLONE_NEWTIME` whose bit means something else to `clone`.
-const NAMESPACES: u64 = (libc::CLONE_NEWNS
-    | libc::CLONE_NEWCGROUP
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET) as u64;
-
-/// Not in every version of `libc`; the same number on both architectures.
-const FCHMODAT2: i64 = 452;
-
-/// Set-user-id and set-group-id. Refused so that a writable mount can never carry a program that
-/// gives its starter on the host somebody's rights.
-const SET_ID: u64 = 0o6000;
-
-/// Terminal requests that put characters into someone's input: `TIOCSTI`, `TIOCLINUX`.
-const INPUT_FORGERY: [u64; 2] = [0x5412, 0x541c];
-
-type Built<T> = Result<T, seccompiler::BackendError>;
-
-fn when(index: u8, op: Op, value: u64) -> Built<SeccompCondition> {
-    SeccompCondition::new(index, Len::Dword, op, value)
-}
-
-/// One rule: all of its conditions hold.
-fn all(conditions: Vec<SeccompCondition>) -> Built<SeccompRule> {
-    SeccompRule::new(conditions)
-}
-
-fn no_bits(index: u8, bits: u64) -> Built<SeccompCondition> {
-    when(index, Op::MaskedEq(bits), 0)
-}
-
-/// Rules of the calls that are allowed for some arguments only; any rule that holds allows.
-fn conditional() -> Built<BTreeMap<i64, Vec<SeccompRule>>> {
-    let mut rules = BTreeMap::new();
-    rules.insert(libc::SYS_clone, vec![all(vec![no_bits(0, NAMESPACES)?])?]);
-    let mut personality = Vec::new();
-    // PER_LINUX, PER_LINUX32, and the question what it is.
-    for persona in [0, 8, 0xffff_ffff] {
-        personality.push(all(vec![when(0, Op::Eq, persona)?])?);
-    }
-    rules.insert(libc::SYS_personality, personality);
-    let mut ioctl = Vec::new();
-    for request in INPUT_FORGERY {
-        ioctl.push(when(1, Op::Ne, request)?);
-    }
-    rules.insert(libc::SYS_ioctl, vec![all(ioctl)?]);
-    rules.insert(
-        libc::SYS_prctl,
-        vec![all(vec![when(0, Op::Ne, libc::PR_SET_MM as u64)?, when(0, Op::Ne, libc::PR_SET_PTRACER as u64)?])?],
-    );
-    rules.insert(libc::SYS_socket, sockets()?);
-    rules.insert(libc::SYS_socketpair, vec![all(vec![when(0, Op::Eq, libc::AF_UNIX as u64)?])?]);
-
-    // Limits of oneself only: the guest has the same user.
-    rules.insert(libc::SYS_prlimit64, vec![all(vec![when(0, Op::Eq, 0)?])?]);
-
-    let mode_at = |index| -> Built<Vec<SeccompRule>> { Ok(vec![all(vec![no_bits(index, SET_ID)?])?]) };
-    // The mode counts only when something is created.
-    let creating = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)) as u64;
-    let open = |flags: u8| -> Built<Vec<SeccompRule>> {
-        Ok(vec![all(vec![no_bits(flags, creating)?])?, all(vec![no_bits(flags + 1, SET_ID)?])?])
-    };
-    // Regular files, FIFOs and sockets; device nodes and set-id bits are not.
-    let node = |mode: u8| -> Built<Vec<SeccompRule>> {
-        let mask = u64::from(libc::S_IFMT) | SET_ID;
-        let kinds = [0, libc::S_IFREG, libc::S_IFIFO, libc::S_IFSOCK];
-        kinds.into_iter().map(|kind| all(vec![when(mode, Op::MaskedEq(mask), u64::from(kind))?])).collect()
-    };
-    rules.insert(libc::SYS_fchmod, mode_at(1)?);
-    rules.insert(libc::SYS_fchmodat, mode_at(2)?);
-    rules.insert(FCHMODAT2, mode_at(2)?);
-    rules.insert(libc::SYS_openat, open(2)?);
-    rules.insert(libc::SYS_mknodat, node(2)?);
-    #[cfg(target_arch = "x86_64")]
-    {
-        rules.insert(libc::SYS_chmod, mode_at(1)?);
-        rules.insert(libc::SYS_creat, mode_at(1)?);
-        rules.insert(libc::SYS_open, open(1)?);
-        rules.insert(libc::SYS_mknod, node(1)?);
-    }
-    Ok(rules)
-}
-
-/// Local sockets, TCP and UDP, and the netlink family that lists interfaces. No raw, packet,
-/// vsock, crypto or Bluetooth sockets, and no other netlink.
-fn sockets() -> Built<Vec<SeccompRule>> {
-    const KIND: u64 = 0xf;
-    let mut rules = vec![all(vec![when(0, Op::Eq, libc::AF_UNIX as u64)?])?];
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        for (kind, protocols) in
-            [(libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]), (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP])]
-        {
-            for protocol in protocols {
-                rules.push(all(vec![
-                    when(0, Op::Eq, family as u64)?,
-                    when(1, Op::MaskedEq(KIND), kind as u64)?,
-                    when(2, Op::Eq, protocol as u64)?,
-                ])?);
-            }
-        }
-    }
-    rules.push(all(vec![when(0, Op::Eq, libc::AF_NETLINK as u64)?, when(2, Op::Eq, libc::NETLINK_ROUTE as u64)?])?);
-    Ok(rules)
-}
+use super::calls::{ABSENT, LAST_KNOWN, allowed};
+use super::rules::{self, Condition, Rule, Test};
 
 /// The filters, in the order of installation.
 pub type Filters = [BpfProgram; 3];
 
+type Built<T> = Result<T, seccompiler::BackendError>;
+
 /// Compiles them.
+///
+/// # Errors
+/// `Internal` on an architecture that is not supported.
 pub fn filters() -> cove_core::Result<Filters> {
     build().map_err(|error| cove_core::Error::internal("The seccomp filter could not be compiled").because(error))
 }
 
+fn condition(condition: &Condition) -> Built<SeccompCondition> {
+    let (length, op, value) = match condition.test {
+        Test::Is(value) => (Len::Dword, Op::Eq, value),
+        Test::Not(value) => (Len::Dword, Op::Ne, value),
+        Test::Bits { mask, value } => (Len::Dword, Op::MaskedEq(mask), value),
+        Test::Given => (Len::Qword, Op::Ne, 0),
+    };
+    SeccompCondition::new(condition.argument, length, op, value)
+}
+
+fn rule(rule: &Rule) -> Built<SeccompRule> {
+    SeccompRule::new(rule.iter().map(condition).collect::<Built<_>>()?)
+}
+
+fn table(conditional: &[(super::calls::Call, Vec<Rule>)]) -> Built<BTreeMap<i64, Vec<SeccompRule>>> {
+    conditional.iter().map(|(call, rules)| Ok((call.number, rules.iter().map(rule).collect::<Built<_>>()?))).collect()
+}
+
 fn build() -> Built<Filters> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
-    allowed.extend(conditional()?);
-    let allow =
-        SeccompFilter::new(allowed, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, architecture)?;
-    let absent = ABSENT.iter().copied().chain(LAST_KNOWN + 1..LAST_KNOWN + 64);
+    let mut all: BTreeMap<i64, Vec<SeccompRule>> = allowed().map(|call| (call.number, Vec::new())).collect();
+    all.extend(table(&rules::conditional())?);
+    let allow = SeccompFilter::new(all, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, architecture)?;
+    let absent = ABSENT.iter().map(|call| call.number).chain(LAST_KNOWN + 1..LAST_KNOWN + 64);
     let absent = SeccompFilter::new(
         absent.map(|call| (call, Vec::new())).collect(),
         SeccompAction::Allow,
         SeccompAction::Errno(libc::ENOSYS as u32),
         architecture,
     )?;
-    let core = libc::RLIMIT_CORE as u64;
-    let pretended = BTreeMap::from([
-        (libc::SYS_setrlimit, vec![all(vec![when(0, Op::Eq, core)?])?]),
-        (
-            libc::SYS_prlimit64,
-            vec![all(vec![
-                when(0, Op::Eq, 0)?,
-                when(1, Op::Eq, core)?,
-                // Without a new limit it is a question.
-                SeccompCondition::new(2, Len::Qword, Op::Ne, 0)?,
-            ])?],
-        ),
-    ]);
-    let pretended = SeccompFilter::new(pretended, SeccompAction::Allow, SeccompAction::Errno(0), architecture)?;
+    let pretended =
+        SeccompFilter::new(table(&rules::pretended())?, SeccompAction::Allow, SeccompAction::Errno(0), architecture)?;
     Ok([allow.try_into()?, absent.try_into()?, pretended.try_into()?])
+}
+
+/// The programs one after the other as a guest takes them: see [`cove_guest::wire::Join::filters`].
+pub fn bytes(filters: &Filters) -> Vec<u8> {
+    let mut out = Vec::new();
+    for filter in filters {
+        out.extend(u32::try_from(filter.len()).unwrap_or(0).to_ne_bytes());
+        for instruction in filter {
+            out.extend(instruction.code.to_ne_bytes());
+            out.extend([instruction.jt, instruction.jf]);
+            out.extend(instruction.k.to_ne_bytes());
+        }
+    }
+    out
 }
 
 /// Puts the filters over this process and all its descendants; also sets `no_new_privs`.
