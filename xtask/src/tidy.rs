@@ -2,6 +2,7 @@
 
 mod dependencies;
 mod documents;
+mod promises;
 mod sources;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub fn run_checks() -> Vec<String> {
     let mut findings = dependencies::check();
     findings.extend(sources::check(&files));
     findings.extend(documents::check(&files));
+    findings.extend(promises::check(&files));
     findings
 }
 

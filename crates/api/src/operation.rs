@@ -100,7 +100,9 @@ pub(crate) struct Line {
 }
 
 const AFTER: Parameter = number("after", "Only entries with a greater `seq`");
-const LIMIT: Parameter = number("limit", "At most so many");
+const LIMIT: Parameter = number("limit", "At most so many, 1 to 1000");
+const CURSOR: Parameter =
+    text("cursor", "Only what is older than this id: that of the last one of the page before, as its Link header says");
 const STORY: Parameter = text("story", "Only what this story changed");
 const ATTEMPT: Parameter = text("attempt", "Of this attempt; of the last one when absent");
 const GRACE: Parameter = number("graceSeconds", "Between TERM and KILL, at most 60; 5 when absent");
@@ -198,7 +200,7 @@ impl Operation {
                 ..post("/api/v1/runs", "submitRun", "Ask for a run", Json(201, of::<RunRecord>))
             },
             Self::ListRuns => Line {
-                query: &[LIMIT],
+                query: &[LIMIT, CURSOR],
                 ..get(
                     "/api/v1/runs",
                     "listRuns",
@@ -262,6 +264,7 @@ impl Operation {
                 ..post("/api/v1/sandboxes", "createSandbox", "Make a sandbox", Json(201, of::<SandboxInfo>))
             },
             Self::ListSandboxes => Line {
+                query: &[LIMIT, CURSOR],
                 deadline: 120,
                 ..get(
                     "/api/v1/sandboxes",

@@ -1,5 +1,7 @@
 //! Errors on the wire, RFC 9457.
 
+use std::collections::BTreeMap;
+
 use cove_core::{Error, ErrorKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,8 +17,14 @@ pub struct Problem {
     pub title: String,
     /// HTTP status.
     pub status: u16,
-    /// What happened, with the names and values that belong to it.
+    /// What happened, one sentence.
     pub detail: String,
+    /// Further sentences of the same weight: each thing that is wrong with a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+    /// Names and values for whoever runs the server: engine, operation, sandbox.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<String, String>,
     /// Stable word: `invalid`, `not_found`, `conflict`, `denied`, `refused`, `unsupported`,
     /// `unavailable`, `timeout`, `exhausted`, `not_started`, `interrupted`, `internal`.
     pub code: String,
@@ -29,6 +37,12 @@ pub struct Problem {
     /// Whether the same request may succeed later.
     pub retryable: bool,
 }
+
+/// The name of context that holds further sentences.
+const ALSO: &str = "also";
+
+/// Names of context that a client takes over; others stay in the document.
+const NAMES: [&str; 8] = ["engine", "op", "sandbox", "control", "run", "gate", "path", "step"];
 
 /// Every kind with its status and title.
 const KINDS: [(ErrorKind, u16, &str); 12] = [
@@ -63,9 +77,16 @@ impl From<&Error> for Problem {
             kind: format!("urn:cove:problem:{code}"),
             title: title.to_owned(),
             status,
-            detail: error.to_string(),
+            detail: error.message().to_owned(),
+            also: error.context().iter().filter(|(name, _)| *name == ALSO).map(|(_, text)| text.clone()).collect(),
+            context: error
+                .context()
+                .iter()
+                .filter(|(name, _)| *name != ALSO)
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
             code: code.to_owned(),
-            causes: error.chain().into_iter().skip(1).take(8).collect(),
+            causes: error.told().into_iter().skip(1).take(8).collect(),
             next: error.next_step().map(str::to_owned),
             retryable: error.kind().retryable(),
         }
@@ -77,6 +98,14 @@ impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
         let kind = KINDS.into_iter().map(|(kind, ..)| kind).find(|kind| kind.code() == problem.code);
         let mut error = Self::new(kind.unwrap_or(ErrorKind::Internal), problem.detail);
+        for text in problem.also {
+            error = error.with(ALSO, text);
+        }
+        for (name, value) in problem.context {
+            if let Some(known) = NAMES.into_iter().find(|known| *known == name) {
+                error = error.with(known, value);
+            }
+        }
         if let Some(next) = problem.next {
             error = error.next(next);
         }
@@ -103,13 +132,14 @@ mod tests {
     fn every_kind_survives_the_wire() {
         for (kind, ..) in KINDS {
             let error = Error::new(kind, "The thing broke")
-                .with("thing", 7)
+                .with("also", "Another broke too")
+                .with("sandbox", 7)
                 .next("Mend it")
                 .because(Error::internal("glass").because(std::io::Error::other("stone")));
             let text = serde_json::to_string(&Problem::from(&error)).unwrap();
             let back = Error::from(serde_json::from_str::<Problem>(&text).unwrap());
             assert_eq!(back.kind(), kind);
-            assert_eq!(back.chain(), error.chain());
+            assert_eq!((back.chain(), back.told()), (error.chain(), error.told()));
             assert_eq!(back.next_step(), Some("Mend it"));
         }
     }

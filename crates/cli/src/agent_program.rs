@@ -32,15 +32,28 @@ pub fn find(program: &str, path: &str, home: Option<&Path>) -> Result<Option<Pla
     let Some(file) = look_up(program, path) else { return Ok(None) };
     let file = behind_shim(&file, path).unwrap_or(file);
     let Ok(real) = file.canonicalize() else { return Ok(None) };
-    if in_system(&file) && in_system(&real) {
+    let environment = environment(&file);
+    if environment.is_none() && in_system(&file) && in_system(&real) {
         return Ok(None);
     }
     let mut place = Place { mounts: Vec::new(), path: Vec::new(), program: real.clone() };
-    if !in_system(&real) {
+    if let Some((environment, program)) = environment {
+        // Its Python is a link to the one it was made from, and only by its own name does it find the
+        // environment's packages.
+        place.mounts.push(environment);
+        place.program = program;
+        if !in_system(&real) {
+            place.mounts.push(prefix(&real, home));
+        }
+    } else if !in_system(&real) {
         place.mounts.push(package(&real, home));
     }
     if let Some(interpreter) = interpreter(&real, path) {
         let real_interpreter = interpreter.canonicalize().unwrap_or_else(|_| interpreter.clone());
+        if let Some((environment, program)) = self::environment(&interpreter) {
+            place.mounts.push(environment);
+            place.path.extend(program.parent().map(Path::to_owned));
+        }
         if !in_system(&real_interpreter) {
             // The interpreter's own prefix holds its libraries: <prefix>/bin/node, <venv>/bin/python.
             place.mounts.push(prefix(&real_interpreter, home));
@@ -110,6 +123,14 @@ pub fn look_up(program: &str, path: &str) -> Option<PathBuf> {
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(program))
         .find(|file| is_program(file))
+}
+
+/// The virtual environment that a file in its `bin` belongs to, and the file's own place in it
+/// (<https://docs.python.org/3/library/venv.html>, `pyvenv.cfg`).
+pub fn environment(file: &Path) -> Option<(PathBuf, PathBuf)> {
+    let dir = file.parent()?.canonicalize().ok()?;
+    let environment = dir.parent().filter(|above| above.join("pyvenv.cfg").is_file())?;
+    Some((environment.to_owned(), dir.join(file.file_name()?)))
 }
 
 fn is_program(file: &Path) -> bool {
@@ -255,6 +276,42 @@ mod tests {
         program(&root.join("libexec/pyenv"), "#!/bin/sh\nexit 1\n");
         program(&root.join("shims/sh"), &shim);
         assert_eq!(find("sh", &path, Some(&home)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_virtual_environments_python_keeps_its_name() {
+        let (_dir, home) = home();
+        let environment = home.join("project/.venv");
+        std::fs::create_dir_all(environment.join("bin")).unwrap();
+        std::fs::write(environment.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+        std::os::unix::fs::symlink("/bin/sh", environment.join("bin/python3")).unwrap();
+        std::os::unix::fs::symlink("python3", environment.join("bin/python")).unwrap();
+        let python = environment.join("bin/python");
+        let place = find(python.to_str().unwrap(), "", Some(&home)).unwrap().unwrap();
+        assert_eq!((place.program, place.mounts), (python.clone(), vec![environment.clone()]));
+        // A script elsewhere that names it.
+        program(&home.join("tools/agent.py"), &format!("#!{}\n", python.display()));
+        let script = find(home.join("tools/agent.py").to_str().unwrap(), "", Some(&home)).unwrap().unwrap();
+        assert_eq!(script.program, home.join("tools/agent.py"));
+        assert_eq!(script.mounts, [environment.clone(), home.join("tools")]);
+        assert_eq!(script.path, [environment.join("bin")]);
+        // One made from an interpreter that the system does not have either.
+        let base = home.join(".pyenv/versions/3.12.1");
+        program(&base.join("bin/python3.12"), "\x7fELF");
+        std::fs::create_dir_all(base.join("lib/python3.12")).unwrap();
+        std::fs::remove_file(environment.join("bin/python3")).unwrap();
+        std::os::unix::fs::symlink(base.join("bin/python3.12"), environment.join("bin/python3")).unwrap();
+        let place = find(python.to_str().unwrap(), "", Some(&home)).unwrap().unwrap();
+        assert_eq!((place.program, place.mounts), (python, vec![base, environment]));
+    }
+
+    #[test]
+    fn a_whole_home_is_never_shown() {
+        let (_dir, home) = home();
+        program(&home.join("bin/agent"), "#!/bin/sh\n");
+        std::fs::write(home.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+        let error = find(home.join("bin/agent").to_str().unwrap(), "", Some(&home)).unwrap_err();
+        assert_eq!(error.kind(), cove_core::ErrorKind::Refused);
     }
 
     #[test]

@@ -31,11 +31,17 @@ impl Context {
     /// # Errors
     /// `Invalid` when paths cannot be found.
     pub fn new(globals: &Globals) -> Result<Self> {
+        // Before anything is done: a filter that cannot print must not hide that something was.
+        if let Some(filter) = &globals.jq {
+            crate::output::check_jq(filter)?;
+        }
         let variables = variables();
         let directory = match &globals.directory {
-            Some(directory) => directory
-                .canonicalize()
-                .map_err(|e| Error::not_found(format!("There is no directory {}", directory.display())).because(e))?,
+            Some(directory) => directory.canonicalize().map_err(|e| {
+                Error::not_found(format!("There is no directory {}", directory.display()))
+                    .because(e)
+                    .next("Name one that exists with -C")
+            })?,
             None => std::env::current_dir().map_err(|e| {
                 Error::invalid("The current directory cannot be read").because(e).next("Change to another directory")
             })?,
@@ -83,7 +89,9 @@ impl Context {
             return Ok(true);
         }
         if !self.interactive || !std::io::stdin().is_terminal() {
-            return Err(Error::invalid(format!("{question} Nobody can be asked here")).next("Add --yes"));
+            return Err(Error::invalid("This has to be confirmed, and nobody can be asked here")
+                .because(question.to_owned())
+                .next("Add --yes"));
         }
         self.printer.ask(&format!("{question} [y/N] "));
         let mut answer = String::new();
@@ -100,16 +108,17 @@ fn variables() -> BTreeMap<String, String> {
 
 fn printer(globals: &Globals, variables: &BTreeMap<String, String>) -> Printer {
     let style = |terminal| Style::decide(globals.color, terminal, variables);
-    let format = match (globals.output, &globals.json, globals.quiet) {
-        (Some(format), _, _) => format,
-        (None, Some(_), _) => Format::Json,
-        (None, None, true) => Format::Name,
-        (None, None, false) => Format::Table,
+    let format = match globals.output {
+        Some(format) => format,
+        None if globals.json.is_some() || globals.jq.is_some() => Format::Json,
+        None if globals.quiet => Format::Name,
+        None => Format::Table,
     };
     let fields: Vec<String> =
         globals.json.iter().flatten().map(|field| field.trim().to_owned()).filter(|field| !field.is_empty()).collect();
     Printer {
         format,
+        jq: globals.jq.clone(),
         fields: Some(fields).filter(|fields| !fields.is_empty()),
         style: style(std::io::stdout().is_terminal()),
         error_style: style(std::io::stderr().is_terminal()),

@@ -32,6 +32,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub async fn connect(context: &Context) -> Result<Client> {
     match running(context).await? {
         Some((client, status)) => {
+            same_directories(context, &status)?;
             warn_of_other_version(context, &status);
             Ok(client)
         }
@@ -60,6 +61,34 @@ pub async fn running(context: &Context) -> Result<Option<(Client, Status)>> {
         Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Interrupted) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// One daemon serves one data directory: to go on with another one would lose what was asked for.
+fn same_directories(context: &Context, status: &Status) -> Result<()> {
+    if context.variables.get("COVE_SERVER").is_some_and(|url| !url.is_empty()) {
+        return Ok(());
+    }
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let paths = &context.paths;
+    for (what, variable, asked, has) in [
+        ("data", "COVE_DATA_DIR", &paths.data, &status.data_dir),
+        ("state", "COVE_STATE_DIR", &paths.state, &status.state_dir),
+    ] {
+        if real(asked) != real(has) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("A daemon runs with another {what} directory than {}", asked.display()),
+            )
+            .because(format!("It serves {} with {}", paths.socket.display(), has.display()))
+            .next(match variable {
+                "COVE_DATA_DIR" => {
+                    "Give this one a daemon of its own: set COVE_STATE_DIR too; or end the other: cove daemon stop"
+                }
+                _ => "End it: cove daemon stop; or unset COVE_STATE_DIR",
+            }));
+        }
+    }
+    Ok(())
 }
 
 fn token(context: &Context) -> Result<String> {

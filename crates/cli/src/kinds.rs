@@ -70,7 +70,7 @@ pub fn engines() -> Kind {
     Kind { columns: &ENGINES, id: "kind", fields: fields_of::<cove_api::EngineReport>() }
 }
 
-static ENGINES: [Column; 4] = [
+static ENGINES: [Column; 5] = [
     column!("ENGINE", |item| (text(item, "kind"), Some(Paint::Strong))),
     column!("AVAILABLE", |item| match item["available"].as_bool() {
         Some(true) => ("yes".to_owned(), Some(Paint::Good)),
@@ -84,25 +84,19 @@ static ENGINES: [Column; 4] = [
             all => (all.join(", "), None),
         }
     }),
+    column!("CONTROLS", |item| {
+        let controls = item["controls"].as_array().map_or(&[][..], Vec::as_slice);
+        let proven = controls.iter().filter(|control| control["state"] == "proven").count();
+        (format!("{proven} of {}", controls.len()), None)
+    }),
     column!("WHY NOT", |item| (text(item, "why"), None)),
 ];
 
-/// Controls of engines.
-pub fn controls() -> Kind {
-    let fields = ["engine", "control", "state", "reason"].map(str::to_owned).to_vec();
-    Kind { columns: &CONTROLS, id: "control", fields }
+/// Engines with their pass tables; people get a text of its own.
+pub fn tested_engines() -> Kind {
+    let fields = ["engine", "available", "why", "isolation", "decisive", "holds", "lacking", "controls", "live"];
+    Kind { columns: &[], id: "engine", fields: fields.map(str::to_owned).to_vec() }
 }
-
-static CONTROLS: [Column; 4] = [
-    column!("ENGINE", |item| (text(item, "engine"), None)),
-    column!("CONTROL", |item| (text(item, "control"), Some(Paint::Strong))),
-    column!("STATE", |item| {
-        let state = text(item, "state");
-        let paint = if state == "proven" { Paint::Good } else { Paint::Warn };
-        (state, Some(paint))
-    }),
-    column!("REASON", |item| (text(item, "reason"), None)),
-];
 
 /// Settings.
 pub fn settings() -> Kind {
@@ -170,6 +164,12 @@ pub fn phase(name: &str) -> (String, Option<Paint>) {
         _ => Paint::Active,
     };
     (name.replace('_', " "), Some(paint))
+}
+
+/// A time for people, in the zone they asked for.
+pub fn moment(at: Timestamp, utc: bool) -> String {
+    let zone = if utc { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
+    at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
 fn spent(run: &Value) -> String {

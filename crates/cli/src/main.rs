@@ -9,7 +9,9 @@ mod daemon;
 mod demo;
 mod follow;
 mod kinds;
+mod names;
 mod output;
+mod proof;
 mod words;
 
 use std::process::ExitCode;
@@ -24,6 +26,9 @@ fn main() -> ExitCode {
     // The helper of a sandbox is this same program under another name; it must run before any thread.
     #[cfg(target_os = "linux")]
     cove_engines::supervisor::helper_main();
+    if commands::answer() {
+        return ExitCode::SUCCESS;
+    }
     let code = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(error) => refuse_arguments(&error),

@@ -55,6 +55,13 @@ fn a_run_is_begun_followed_looked_at_applied_and_forgotten() {
     let name = name(&world);
     assert!(out.stderr.contains(&format!("cove runs apply {name}")), "{}", out.stderr);
 
+    let stop = world.cove(&["runs", "stop", &name]);
+    assert_eq!(stop.code, 6, "{stop:?}");
+    assert!(
+        stop.stderr.contains(&format!("The run {name} has succeeded")) && stop.stderr.contains("next:"),
+        "{stop:?}"
+    );
+
     let show = world.cove(&["runs", "show", &name, "--json=phase,stories,spec.agent.env"]);
     let record: Value = serde_json::from_str(&show.stdout).unwrap();
     assert_eq!(record["phase"], "succeeded");
@@ -200,7 +207,7 @@ fn engines_and_the_doctor_tell_the_same() {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
     let none = world.cove(&["engine", "test", "none"]);
-    assert!(none.stdout.contains("isolation-process") && none.code == 0, "{none:?}");
+    assert!(none.stdout.contains("isolation-process") && none.code == 9, "it isolates nothing: {none:?}");
     assert_eq!(world.cove(&["engine", "test", "lxc"]).code, 5);
 }
 

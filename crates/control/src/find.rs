@@ -64,7 +64,7 @@ pub fn find<'a, T: Findable>(items: &'a [T], text: &str) -> Result<&'a T> {
                 _ => {
                     let names: Vec<&str> = found.iter().take(5).map(|i| i.id()).collect();
                     return Err(Error::invalid(format!("{text:?} fits several {} ids", T::WHAT))
-                        .with("such as", names.join(" "))
+                        .because(format!("Such as {}", names.join(", ")))
                         .next("Write more of the id, or the name"));
                 }
             }

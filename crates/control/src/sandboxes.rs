@@ -104,8 +104,8 @@ impl Sandboxes {
     }
 
     /// Makes a sandbox under an id that the caller put on record before. It is made to the end even
-    /// when the caller stops waiting. A failure leaves a record that says why, until
-    /// [`remove`](Self::remove) or the next day.
+    /// when the caller stops waiting. A failure leaves nothing; where the engine did not answer, it
+    /// leaves a record that says so, until [`remove`](Self::remove) or the next day.
     ///
     /// # Errors
     /// Those of [`choose`](Self::choose) and of the engine; `Conflict` when the id or the name is
@@ -259,7 +259,14 @@ impl Inner {
                 Ok(record)
             }
             Err(error) => {
-                record.state = SandboxState::Failed { reason: error.to_string() };
+                // The caller has the reason, so there is nothing to show once the engine left nothing. Only
+                // where that is not sure (it did not answer) does the record stay, until a reconciliation
+                // finds out.
+                let unsure = error.kind() == ErrorKind::Timeout;
+                if !unsure && engine.remove(id).await.is_ok() && self.forget(id).await.is_ok() {
+                    return Err(error);
+                }
+                record.state = SandboxState::Failed { reason: error.told().join(": ") };
                 if let Err(e) = self.records.put_sandbox(&record).await {
                     tracing::warn!(sandbox = %id, error = %e, "a failed sandbox could not be recorded as such");
                 }

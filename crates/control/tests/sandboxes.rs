@@ -115,11 +115,15 @@ async fn names_and_ids_are_unique_among_the_living() {
 }
 
 #[tokio::test]
-async fn a_failed_creation_leaves_its_reason_and_frees_its_name() {
+async fn a_failed_creation_leaves_nothing_and_an_unsure_one_its_reason() {
     let place = Place::new();
     place.engine.fail_next("create", ErrorKind::NotStarted);
     let error = place.create("box").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotStarted);
+    assert_eq!(place.sandboxes.find("box").await.unwrap_err().kind(), ErrorKind::NotFound);
+    // An engine that did not answer may have made it all the same.
+    place.engine.fail_next("create", ErrorKind::Timeout);
+    assert_eq!(place.create("box").await.unwrap_err().kind(), ErrorKind::Timeout);
     let failed = place.sandboxes.find("box").await.unwrap();
     assert!(matches!(failed.state, SandboxState::Failed { .. }));
     place.create("box").await.unwrap();
@@ -249,7 +253,7 @@ async fn an_engine_that_does_not_answer_is_left_alone() {
 async fn failures_are_kept_for_a_while_and_in_bounds() {
     let place = Place::new();
     for _ in 0..105 {
-        place.engine.fail_next("create", ErrorKind::NotStarted);
+        place.engine.fail_next("create", ErrorKind::Timeout);
         place.create("").await.unwrap_err();
     }
     let mut old = place.records.sandboxes().await.unwrap()[0].clone();

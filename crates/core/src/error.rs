@@ -150,6 +150,21 @@ impl Error {
         &self.context
     }
 
+    /// This error's sentence and that of each cause, outermost first, without the names and values
+    /// that only operators need. A cause that the sentence before it holds already is left out.
+    pub fn told(&self) -> Vec<String> {
+        let mut out = vec![self.message.clone()];
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let text = error.downcast_ref::<Self>().map_or_else(|| error.to_string(), |known| known.message.clone());
+            if out.last().is_none_or(|before| !before.contains(text.as_str())) {
+                out.push(text);
+            }
+            cause = error.source();
+        }
+        out
+    }
+
     /// This error's text and that of each cause, outermost first.
     pub fn chain(&self) -> Vec<String> {
         let mut out = vec![self.to_string()];
@@ -193,5 +208,19 @@ where
 {
     fn context(self, kind: ErrorKind, message: impl Into<String>) -> Result<T> {
         self.map_err(|e| Error::new(kind, message).because(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_sentences_and_operators_everything() {
+        let error = Error::internal("The file a cannot be read").with("op", "open").because(
+            Error::internal("The disk failed").with("fd", 3).because(std::io::Error::other("The disk failed")),
+        );
+        assert_eq!(error.told(), ["The file a cannot be read", "The disk failed"]);
+        assert_eq!(error.chain()[..2], ["The file a cannot be read (op=open)", "The disk failed (fd=3)"]);
     }
 }

@@ -26,7 +26,8 @@ pub fn parse_size(text: &str) -> Result<u64> {
 }
 
 fn bad_size(text: &str) -> Error {
-    Error::invalid(format!("{text:?} is not a size")).next("Write a number with b, k, m, g or t, such as 512m or 4g")
+    Error::invalid(format!("{text:?} is not a size"))
+        .next("Write a number with b, k, m, g or t (binary), such as 512m or 4g")
 }
 
 /// Prints bytes with the largest binary unit that keeps at least one whole.

@@ -85,6 +85,36 @@ pub struct RunSpec {
     pub warnings: Vec<String>,
 }
 
+impl RunSpec {
+    /// A run of `prd` on `repository` with everything else as it is when nothing is said.
+    pub fn new(repository: impl Into<String>, prd: PrdSource) -> Self {
+        Self {
+            name: String::new(),
+            repository: repository.into(),
+            base: None,
+            branch: None,
+            prd,
+            agent: AgentChoice::default(),
+            engine: auto(),
+            accept_no_sandbox: false,
+            root: host_root(),
+            limits: Limits::default(),
+            accept_missing: Vec::new(),
+            allow_hosts: Vec::new(),
+            block_hosts: Vec::new(),
+            gate_hosts: Vec::new(),
+            gates: None,
+            bounds: Bounds::default(),
+            parallel: one(),
+            token_means: TokenMeaning::default(),
+            allow_empty: false,
+            trust_test_changes: false,
+            prompt_template: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
 fn auto() -> String {
     "auto".to_owned()
 }
@@ -269,6 +299,23 @@ impl Phase {
             Self::LimitReached => "limit_reached",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
+        }
+    }
+
+    /// The end of a sentence that begins with a run's name.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::Queued => "waits for its turn",
+            Self::Starting => "is starting",
+            Self::Running => "is running",
+            Self::WaitingInput => "waits for an answer",
+            Self::Paused => "is paused",
+            Self::Finishing => "is finishing",
+            Self::Succeeded => "has succeeded",
+            Self::Incomplete => "has ended with work left",
+            Self::LimitReached => "was ended by a limit",
+            Self::Failed => "has failed",
+            Self::Stopped => "was stopped",
         }
     }
 }

@@ -25,3 +25,4 @@ pub use collect::CollectedWork;
 pub use deliver::Delivered;
 pub use git::Git;
 pub use message::CommitMessage;
+pub use name::check_branch;

@@ -29,11 +29,51 @@ pub(crate) fn check_revision(text: &str) -> Result<()> {
 pub(crate) fn branch_ref(branch: &str) -> Result<String> {
     let full = if branch.starts_with("refs/heads/") { branch.to_owned() } else { format!("refs/heads/{branch}") };
     let short = &full["refs/heads/".len()..];
-    if short.starts_with('-') || short == "HEAD" || !is_ref(&full) {
-        return Err(Error::invalid(format!("{:?} cannot be a branch name", shown(branch)))
-            .next("See git check-ref-format for what a name may hold"));
-    }
+    check_branch(short).map_err(|why| {
+        Error::invalid(format!("{:?} cannot be a branch: it {why}", shown(branch)))
+            .next("See git check-ref-format for what a name may hold")
+    })?;
     Ok(full)
+}
+
+/// Whether `name` can be a branch, by the rules of git-check-ref-format(1) and a few of our own.
+///
+/// # Errors
+/// What is wrong with it, as the rest of a sentence that begins with the name.
+pub fn check_branch(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("is empty");
+    }
+    if name.len() > 200 {
+        return Err("is longer than 200 bytes");
+    }
+    if name == "@" || name == "HEAD" || name.starts_with("refs/") {
+        return Err("is reserved by git");
+    }
+    if name.starts_with('-') {
+        return Err("begins with a dash");
+    }
+    if name.starts_with('/') || name.ends_with('/') || name.contains("//") {
+        return Err("has an empty part");
+    }
+    if name.ends_with('.') || name.contains("..") || name.contains("@{") {
+        return Err("holds `..`, `@{` or a final dot");
+    }
+    if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("holds a space or a control character");
+    }
+    if name.contains(['~', '^', ':', '?', '*', '[', '\\']) {
+        return Err("holds one of ~ ^ : ? * [ \\");
+    }
+    for part in name.split('/') {
+        if part.starts_with('.') {
+            return Err("has a part that begins with a dot");
+        }
+        if part.len() >= 5 && part.to_ascii_lowercase().ends_with(".lock") {
+            return Err("has a part that ends with .lock");
+        }
+    }
+    Ok(())
 }
 
 /// The rules of git-check-ref-format(1), for full names below `refs/`, bounded in length.
@@ -77,9 +117,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn branches() {
-        for good in ["main", "ralph/a-b", "refs/heads/x", "a.b", "feature/ü"] {
-            assert!(branch_ref(good).is_ok(), "{good}");
+    fn names_git_would_refuse_are_refused() {
+        for good in ["ralph/tasks", "feature", "a/b/c-1.2", "über"] {
+            assert_eq!(check_branch(good), Ok(()), "{good}");
+            assert_eq!(branch_ref(good).unwrap(), format!("refs/heads/{good}"));
         }
         for bad in [
             "",
@@ -87,6 +128,8 @@ mod tests {
             "--upload-pack=x",
             "a..b",
             "a b",
+            "a\tb",
+            "a\nb",
             "a~1",
             "a^",
             "a:b",
@@ -94,22 +137,25 @@ mod tests {
             "a*",
             "a[",
             "a\\b",
-            "a//b",
             "/a",
             "a/",
+            "a//b",
             ".a",
             "a/.b",
             "a.lock",
+            "a.lock/b",
             "a.",
-            "@{u}",
-            "a@{1}",
-            "HEAD",
-            "a\nb",
-            "a\0b",
             "@",
+            "HEAD",
+            "a@{1}",
+            "a\0b",
+            "@{u}",
+            "a\u{7f}",
         ] {
-            assert!(branch_ref(bad).is_err(), "{bad:?}");
+            assert!(check_branch(bad).is_err() && branch_ref(bad).is_err(), "{bad:?}");
         }
+        assert_eq!(branch_ref("refs/heads/x").unwrap(), "refs/heads/x");
+        assert!(check_branch("refs/heads/x").is_err(), "a full name is no branch's name");
     }
 
     #[test]

@@ -29,23 +29,29 @@ impl Guarded {
 pub fn refuse_lacking(kind: EngineKind, capabilities: &Capabilities, spec: &SandboxSpec) -> Result<()> {
     let lacking = capabilities.lacking(spec);
     let Some((first, _)) = lacking.first() else { return Ok(()) };
-    let sentences: Vec<String> =
-        lacking.iter().map(|(control, why)| format!("{control}: {}", why.trim_end_matches('.'))).collect();
     let names: Vec<String> = lacking.iter().map(|(control, _)| control.to_string()).collect();
-    Err(Error::new(
-        ErrorKind::Unsupported,
-        format!("The engine {kind} cannot give what is asked for. {}", sentences.join("; ")),
-    )
-    .with("control", names.join(","))
-    .next(next_step(*first, lacking.iter().all(|(control, _)| acceptable(*control)), &names)))
+    let mut reasons: Vec<&str> = Vec::new();
+    for (_, why) in &lacking {
+        let why = why.trim_end_matches('.');
+        if !reasons.contains(&why) {
+            reasons.push(why);
+        }
+    }
+    // One reason is enough to go on with; the table has them all.
+    let why = match reasons.as_slice() {
+        [one] => (*one).to_owned(),
+        [one, others @ ..] => format!("{one} ({} more in cove engine test)", others.len()),
+        [] => String::new(),
+    };
+    Err(Error::new(ErrorKind::Unsupported, format!("The engine {kind} cannot give {}", names.join(", ")))
+        .because(why)
+        .with("control", names.join(","))
+        .next(next_step(*first, lacking.iter().all(|(control, _)| acceptable(*control)), &names)))
 }
 
 fn next_step(first: Control, all_acceptable: bool, names: &[String]) -> String {
     if all_acceptable {
-        return format!(
-            "Accept to go without by naming it (--accept-missing {}), or provide it; cove doctor says how",
-            names.join(",")
-        );
+        return format!("Go without: --accept-missing {}; or provide it: cove engine test says how", names.join(","));
     }
     match first {
         Control::NetworkHost => "Use a door (--allow-host) instead of the host's network".to_owned(),

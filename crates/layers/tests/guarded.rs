@@ -102,7 +102,8 @@ async fn what_is_not_proven_is_refused_before_the_engine_is_asked() {
         assert_eq!((error.kind(), stub.asked().len()), (ErrorKind::Unsupported, 0), "{control}");
         assert_eq!(value(&error, "control"), Some(control.name().as_str()));
         assert_eq!((value(&error, "op"), value(&error, "engine")), (Some("create"), Some("fake")));
-        assert!(error.message().contains("The kernel lacks it"), "{}", error.message());
+        assert_eq!(error.message(), format!("The engine fake cannot give {control}"));
+        assert_eq!(error.told()[1], "The kernel lacks it");
         assert!(error.next_step().unwrap().contains(word), "{control}: {:?}", error.next_step());
     }
 

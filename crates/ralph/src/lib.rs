@@ -14,4 +14,4 @@ pub mod runner;
 pub mod tamper;
 pub mod token;
 
-pub use runner::{Agents, Dependencies, Pace, Runner};
+pub use runner::{Agents, Dependencies, Pace, Runner, check_request};

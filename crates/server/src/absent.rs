@@ -18,7 +18,7 @@ pub(crate) struct Absent {
 
 impl Absent {
     pub(crate) fn new(kind: EngineKind, error: &Error) -> Self {
-        let why = error.chain().join(": ");
+        let why = error.told().join(": ");
         let capabilities =
             Control::ALL.into_iter().fold(Capabilities::default(), |all, control| all.missing(control, why.clone()));
         Self { kind, capabilities, why }

@@ -4,12 +4,13 @@ use axum::Json;
 use axum::body::{Body as HttpBody, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::response::{IntoResponse, Response};
-use cove_api::{MAX_BODY, Problem};
+use cove_api::{MAX_BODY, MAX_PAGE, Operation, Problem};
 use cove_core::{Error, ErrorKind};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// An error as an answer.
 #[derive(Debug)]
@@ -105,4 +106,33 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
             .map(|Path(text)| Self(text))
             .map_err(|e| Error::invalid(format!("The path cannot be understood: {}", e.body_text())).into())
     }
+}
+
+/// Which page of a list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cursor<Id> {
+    limit: Option<usize>,
+    /// The last one of the page before.
+    pub(crate) cursor: Option<Id>,
+}
+
+impl<Id> Cursor<Id> {
+    /// How many to answer with.
+    pub(crate) fn limit(&self, default: usize) -> Result<usize, Failure> {
+        match self.limit {
+            Some(0) => Err(Error::invalid("The limit is 0").next(format!("Ask for 1 to {MAX_PAGE}")).into()),
+            limit => Ok(limit.unwrap_or(default).min(MAX_PAGE)),
+        }
+    }
+}
+
+/// A page as an array; where there is a next one, the `Link` header (RFC 8288) leads to it.
+pub(crate) fn paged<T: Serialize>(operation: Operation, limit: usize, next: Option<String>, items: Vec<T>) -> Response {
+    let mut response = Json(items).into_response();
+    let link = next.map(|id| format!("<{}?limit={limit}&cursor={id}>; rel=\"next\"", operation.path()));
+    if let Some(value) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
+        response.headers_mut().insert(LINK, value);
+    }
+    response
 }

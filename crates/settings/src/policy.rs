@@ -148,28 +148,11 @@ pub fn clamp_sandbox(
 /// A run with a sandbox's engine, root and limits, so that both meet the same rules.
 fn empty_run(engine: &str, accept_no_sandbox: bool, spec: &SandboxSpec) -> RunSpec {
     RunSpec {
-        name: String::new(),
-        repository: String::new(),
-        base: None,
-        branch: None,
-        prd: cove_core::run::PrdSource::default(),
-        agent: cove_core::run::AgentChoice::default(),
         engine: engine.to_owned(),
         accept_no_sandbox,
         root: spec.root.clone(),
         limits: spec.limits.clone(),
-        accept_missing: Vec::new(),
-        allow_hosts: Vec::new(),
-        block_hosts: Vec::new(),
-        gate_hosts: Vec::new(),
-        gates: None,
-        bounds: cove_core::run::Bounds::default(),
-        parallel: 1,
-        token_means: cove_core::run::TokenMeaning::default(),
-        allow_empty: false,
-        trust_test_changes: false,
-        prompt_template: None,
-        warnings: Vec::new(),
+        ..RunSpec::new("", cove_core::run::PrdSource::default())
     }
 }
 

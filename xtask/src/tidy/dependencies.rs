@@ -22,7 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "server",
         &["agents", "api", "control", "core", "egress", "engines", "git", "layers", "ralph", "settings", "stores"],
     ),
-    ("cli", &["agents", "api", "core", "engines", "git", "ralph", "server", "settings"]),
+    ("cli", &["agents", "api", "core", "egress", "engines", "git", "ralph", "server", "settings"]),
     ("testkit", &["core"]),
 ];
 

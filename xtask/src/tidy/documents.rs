@@ -10,6 +10,7 @@ const REQUIRED: &[&str] = &[
     "SECURITY.md",
     "CONTRIBUTING.md",
     "AGENTS.md",
+    "SPECIFICATION.md",
     "LICENSE",
     "docs/README.md",
     "changes/README.md",

@@ -105,7 +105,16 @@ impl Client {
     /// # Errors
     /// Those of the server.
     pub async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
-        self.json(Operation::ListRuns, "", &[("limit", limit.to_string())]).await
+        self.runs_before(None, limit).await
+    }
+
+    /// The page of runs that are older than `cursor`, the id of the last one of the page before. A page
+    /// shorter than `limit` is the last.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub async fn runs_before(&self, cursor: Option<&str>, limit: usize) -> Result<Vec<RunRecord>> {
+        self.json(Operation::ListRuns, "", &page(cursor, limit)).await
     }
 
     /// One run.
@@ -221,6 +230,14 @@ impl Client {
         self.json(Operation::ListSandboxes, "", &[]).await
     }
 
+    /// The page of sandboxes that are older than `cursor`; see [`runs_before`](Self::runs_before).
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub async fn sandboxes_before(&self, cursor: Option<&str>, limit: usize) -> Result<Vec<SandboxInfo>> {
+        self.json(Operation::ListSandboxes, "", &page(cursor, limit)).await
+    }
+
     /// One sandbox.
     ///
     /// # Errors
@@ -306,6 +323,11 @@ impl Client {
         let deadline = operation.deadline() + SLACK;
         self.target.send(operation.method(), &path, headers, body, deadline).await
     }
+}
+
+fn page(cursor: Option<&str>, limit: usize) -> Vec<(&'static str, String)> {
+    let cursor = cursor.map(|id| ("cursor", id.to_owned()));
+    [("limit", limit.to_string())].into_iter().chain(cursor).collect()
 }
 
 fn encode(value: &impl Serialize) -> Result<Bytes> {

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+
+use super::RootArgs;
 
 /// Commands on settings.
 #[derive(Debug, Subcommand)]
@@ -10,6 +12,7 @@ pub enum ConfigCommand {
     /// The value of one key
     Get {
         /// The key, with or without ralph.
+        #[arg(add = crate::names::keys())]
         key: String,
     },
     /// Every key, its value and its origin
@@ -22,6 +25,7 @@ pub enum ConfigCommand {
     /// What a key means, its value, where that came from and what it overrides
     Explain {
         /// The key, with or without ralph.
+        #[arg(add = crate::names::keys())]
         key: String,
     },
     /// Check the files: those in force, or the ones given
@@ -45,11 +49,22 @@ pub enum EngineCommand {
     /// Which engines work here
     #[command(alias = "ls")]
     List,
-    /// What each engine can do here, control by control, as its probe found
-    Test {
-        /// Only this engine
-        engine: Option<String>,
-    },
+    /// Every control by every engine, what is missing and how to get it, and a real sandbox of each,
+    /// read from inside; exit code 0 when runs of these settings can begin
+    Test(EngineTest),
+}
+
+/// What to test.
+#[derive(Debug, Args)]
+pub struct EngineTest {
+    /// Only this engine; it decides the exit code then, otherwise the one that auto takes
+    #[arg(add = crate::names::engines())]
+    pub engine: Option<String>,
+    /// Make no sandboxes; tell only what the probes found
+    #[arg(long)]
+    pub no_live: bool,
+    #[command(flatten)]
+    pub root: RootArgs,
 }
 
 /// Commands on PRD files.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use config::{ConfigCommand, EngineCommand, PrdCommand};
+pub use config::{ConfigCommand, EngineCommand, EngineTest, PrdCommand};
 pub use run::RunArgs;
 pub use runs::{LogsArgs, RunsCommand, StatusArgs};
 pub use sandbox::{ExecArgs, SandboxCommand, SandboxCreate};
@@ -27,7 +27,7 @@ use crate::output::{ColorChoice, Format};
     arg_required_else_help = false,
     disable_help_subcommand = true,
     after_help = "Begin with: cove doctor, cove demo, cove run\n\
-                  More: cove help exit-codes, cove help environment, cove help formatting"
+                  More: cove help exit-codes, cove help environment, cove help formatting, cove help labels"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -46,6 +46,9 @@ pub struct Globals {
     /// JSON, with only these fields where given (separated by commas)
     #[arg(long, global = true, value_name = "FIELDS", num_args = 0..=1, require_equals = true, default_missing_value = "", value_delimiter = ',')]
     pub json: Option<Vec<String>>,
+    /// Filter the JSON as jq does; texts are printed without quotes
+    #[arg(long, global = true, value_name = "FILTER", conflicts_with = "output")]
+    pub jq: Option<String>,
     /// Print identifiers only, and no progress
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -94,19 +97,25 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run the daemon in the foreground
     Serve(ServeArgs),
-    /// Completions for a shell
+    /// Completions for a shell, with the names of runs and sandboxes there are (nushell: without)
+    #[command(after_help = "\
+Examples:
+  cove completion bash > ~/.local/share/bash-completion/completions/cove
+  cove completion zsh > ~/.zfunc/_cove                       with ~/.zfunc in fpath
+  cove completion fish > ~/.config/fish/completions/cove.fish
+  cove completion nushell > cove.nu                          then: use cove.nu *")]
     Completion {
         /// The shell
         shell: Shell,
     },
-    /// Explain an error code or a setting
+    /// Explain an error code, a setting, or a promise
     Explain {
-        /// A code such as `refused`, an exit code, or a key of the settings
+        /// A code such as `refused`, an exit code, a key of the settings, or the number of a promise
         code: String,
     },
     /// Help on a command or a topic
     Help {
-        /// A command, or exit-codes, environment, formatting
+        /// A command, or exit-codes, environment, formatting, labels; man COMMAND prints a manual page
         topic: Vec<String>,
     },
 }
@@ -134,6 +143,33 @@ pub enum Shell {
     #[value(name = "powershell")]
     PowerShell,
     Elvish,
+    Nushell,
+}
+
+/// Where the root file system comes from.
+#[derive(Debug, Args)]
+#[group(id = "root", multiple = false)]
+pub struct RootArgs {
+    /// Image to use, instead of the host's system directories
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Directory with a root file system
+    #[arg(long, value_name = "DIR")]
+    pub root_dir: Option<PathBuf>,
+    /// Archive with a root file system
+    #[arg(long, value_name = "FILE")]
+    pub root_archive: Option<PathBuf>,
+}
+
+/// Which part of a long list.
+#[derive(Debug, Args)]
+pub struct Page {
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub limit: u16,
+    /// Only those older than this identifier, the last of the page before
+    #[arg(long, value_name = "ID")]
+    pub cursor: Option<String>,
 }
 
 /// The demonstration.
@@ -180,7 +216,9 @@ pub fn size(text: &str) -> Result<u64, String> {
     cove_core::quantity::parse_size(text).map_err(|e| one_line(&e))
 }
 
+/// What clap puts behind "invalid value 'x' for '--flag'": what to write instead.
 fn one_line(error: &cove_core::Error) -> String {
-    let next = error.next_step().map(|next| format!(". {next}")).unwrap_or_default();
-    format!("{}{next}", error.message())
+    let next = error.next_step().unwrap_or_else(|| error.message());
+    let mut chars = next.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }

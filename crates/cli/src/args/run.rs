@@ -49,7 +49,7 @@ pub struct RunArgs {
     pub prompt: Option<PathBuf>,
 
     /// Agent: claude, codex, opencode, gemini, command, or one of the settings
-    #[arg(long, help_heading = "Agent")]
+    #[arg(long, help_heading = "Agent", add = crate::names::agents())]
     pub agent: Option<String>,
     /// Model, as the agent names it
     #[arg(long, help_heading = "Agent")]
@@ -68,7 +68,7 @@ pub struct RunArgs {
     pub agent_mount: Vec<PathBuf>,
 
     /// Engine: auto, native, docker, podman, none
-    #[arg(long, help_heading = "Sandbox")]
+    #[arg(long, help_heading = "Sandbox", add = crate::names::engines())]
     pub engine: Option<String>,
     /// Accept an engine without any isolation
     #[arg(long, help_heading = "Sandbox")]

@@ -5,43 +5,49 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::duration;
+use super::{Page, duration};
+use crate::names::runs;
 
 /// Commands on runs. RUN is a name, an identifier or an unambiguous beginning of one.
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
     /// All runs, newest first
     #[command(alias = "ls")]
-    List,
+    List(Page),
     /// One run: stories, gates, spend
     Show {
         /// The run
+        #[arg(add = runs())]
         run: String,
     },
     /// End a run; work under way is lost, accepted work stays
     Stop {
         /// The runs
-        #[arg(required = true)]
+        #[arg(required = true, add = runs())]
         run: Vec<String>,
     },
     /// Hold a run until it is resumed
     Pause {
         /// The run
+        #[arg(add = runs())]
         run: String,
     },
     /// Go on with a paused or interrupted run
     Resume {
         /// The run
+        #[arg(add = runs())]
         run: String,
     },
     /// Try the stories that did not pass again
     Retry {
         /// The run
+        #[arg(add = runs())]
         run: String,
     },
     /// What a run changed
     Diff {
         /// The run
+        #[arg(add = runs())]
         run: String,
         /// Only this story
         #[arg(long)]
@@ -50,6 +56,7 @@ pub enum RunsCommand {
     /// Bring a run's branch into a repository; never forced
     Apply {
         /// The run
+        #[arg(add = runs())]
         run: String,
         /// Repository to bring it into; the run's own source by default
         #[arg(long, value_name = "DIR")]
@@ -61,6 +68,7 @@ pub enum RunsCommand {
     /// Write a run's branch as a bundle, its diff and its record into a directory
     Export {
         /// The run
+        #[arg(add = runs())]
         run: String,
         /// The directory; made when absent
         #[arg(value_name = "DIRECTORY")]
@@ -70,7 +78,7 @@ pub enum RunsCommand {
     #[command(alias = "remove", alias = "delete")]
     Rm {
         /// The runs
-        #[arg(required = true)]
+        #[arg(required = true, add = runs())]
         run: Vec<String>,
         /// Do not ask
         #[arg(short, long)]
@@ -88,6 +96,7 @@ pub enum RunsCommand {
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The run; the newest by default
+    #[arg(add = runs())]
     pub run: Option<String>,
     /// Stay and print what happens from now on; the exit code is the run's
     #[arg(short, long)]
@@ -116,6 +125,7 @@ pub struct LogsArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// The run
+    #[arg(add = runs())]
     pub run: Option<String>,
     /// Tell the run's state by the exit code too: 8 while it goes on, 12 while it waits, then as it ended
     #[arg(long, requires = "run")]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{duration, size};
+use super::{Page, RootArgs, duration, size};
+use crate::names::{engines, sandboxes};
 
 /// Commands on sandboxes. SANDBOX is a name, an identifier or an unambiguous beginning of one.
 #[derive(Debug, Subcommand)]
@@ -14,10 +15,11 @@ pub enum SandboxCommand {
     Create(Box<SandboxCreate>),
     /// All sandboxes
     #[command(alias = "ls")]
-    List,
+    List(Page),
     /// One sandbox with its proof of isolation
     Show {
         /// The sandbox
+        #[arg(add = sandboxes())]
         sandbox: String,
     },
     /// Run a command inside; the exit code is the command's
@@ -25,24 +27,26 @@ pub enum SandboxCommand {
     /// A shell inside
     Shell {
         /// The sandbox
+        #[arg(add = sandboxes())]
         sandbox: String,
     },
     /// What its supervisor recorded
     Logs {
         /// The sandbox
+        #[arg(add = sandboxes())]
         sandbox: String,
     },
     /// End everything inside; its files stay until it is removed
     Stop {
         /// The sandboxes
-        #[arg(required = true)]
+        #[arg(required = true, add = sandboxes())]
         sandbox: Vec<String>,
     },
     /// Remove sandboxes with everything in them
     #[command(alias = "remove", alias = "delete")]
     Rm {
         /// The sandboxes
-        #[arg(required = true)]
+        #[arg(required = true, add = sandboxes())]
         sandbox: Vec<String>,
         /// Do not ask
         #[arg(short, long)]
@@ -60,7 +64,7 @@ pub struct SandboxCreate {
     #[arg(long)]
     pub name: Option<String>,
     /// Engine: auto, native, docker, podman, none
-    #[arg(long)]
+    #[arg(long, add = engines())]
     pub engine: Option<String>,
     /// Accept an engine without any isolation
     #[arg(long)]
@@ -68,15 +72,8 @@ pub struct SandboxCreate {
     /// Limits to go without where the host cannot give them
     #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
     pub accept_missing: Vec<String>,
-    /// Image to use, instead of the host's system directories
-    #[arg(long, group = "root")]
-    pub image: Option<String>,
-    /// Directory with a root file system
-    #[arg(long, value_name = "DIR", group = "root")]
-    pub root_dir: Option<PathBuf>,
-    /// Archive with a root file system
-    #[arg(long, value_name = "FILE", group = "root")]
-    pub root_archive: Option<PathBuf>,
+    #[command(flatten)]
+    pub root: RootArgs,
     /// Host directory shown inside: SOURCE:TARGET, read-only, or SOURCE:TARGET:rw; repeatable
     #[arg(long, value_name = "SOURCE:TARGET[:rw]")]
     pub mount: Vec<String>,
@@ -107,6 +104,7 @@ pub struct SandboxCreate {
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// The sandbox
+    #[arg(add = sandboxes())]
     pub sandbox: String,
     /// Give it a terminal; the default when both ends are one
     #[arg(short, long, overrides_with = "no_tty")]

@@ -26,10 +26,14 @@ pub async fn run(context: &Context) -> Result<u8> {
     checks.push(git().await);
     checks.extend(agents(context));
     checks.push(space(&context.paths.data));
-    let (more, usable, landlock) = engines(context).await;
-    if let Some(check) = checks.iter_mut().find(|check| landlock && check.name == "landlock") {
-        // Where securityfs is not mounted, only a probe knows.
-        *check = Check::ok("landlock", "active");
+    let Engines { checks: more, usable, native } = engines(context).await;
+    if let Some(native) = native.filter(|report| report.available) {
+        correct(&mut checks, &native);
+        let landlock = native.controls.iter().any(|c| c.control == Control::Landlock && c.finding == Finding::Proven);
+        if let Some(check) = checks.iter_mut().find(|check| landlock && check.name == "landlock") {
+            // Where securityfs is not mounted, only a probe knows.
+            *check = Check::ok("landlock", "active");
+        }
     }
     checks.extend(more);
     let items: Vec<Value> = checks.iter().map(Check::row).collect();
@@ -159,32 +163,61 @@ fn namespaces(root: bool) -> Check {
 
 fn cgroups() -> Check {
     const NAME: &str = "cgroups";
-    let unified = read("/sys/fs/cgroup/cgroup.controllers");
+    const REMEDY: &str = "Run Cove as root, or in a delegated cgroup (v2): systemd-run --user --scope -p Delegate=yes";
     let own = read("/proc/self/cgroup").unwrap_or_default();
-    match unified {
-        Some(controllers) => {
-            let missing: Vec<&str> = ["cpu", "memory", "pids"]
-                .into_iter()
-                .filter(|c| !controllers.split(' ').any(|word| word == *c))
-                .collect();
-            if missing.is_empty() {
-                Check::ok(NAME, "version 2 with cpu, memory, pids")
-            } else {
-                Check::warning(
-                    NAME,
-                    format!("version 2 without {}", missing.join(", ")),
-                    "Limits of these kinds need --accept-missing",
-                )
-            }
-        }
-        None if own.lines().any(|line| line.contains(":memory:") || line.contains("memory")) => {
-            Check::ok(NAME, "version 1")
-        }
-        None => Check::warning(
+    // A line is `hierarchy:controllers:path`; version 2 has no controllers.
+    let path_of = |controller: &str| {
+        own.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            controllers.split(',').any(|one| one == controller).then(|| path.trim_start_matches('/').to_owned())
+        })
+    };
+    let writable = |dir: &Path| nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).is_ok();
+    if let Some(controllers) = read("/sys/fs/cgroup/cgroup.controllers") {
+        let missing: Vec<&str> =
+            ["cpu", "memory", "pids"].into_iter().filter(|c| !controllers.split(' ').any(|word| word == *c)).collect();
+        let group = Path::new("/sys/fs/cgroup").join(path_of("").unwrap_or_default());
+        return if !missing.is_empty() {
+            let found = format!("version 2 without {}", missing.join(", "));
+            Check::warning(NAME, found, "Limits of these kinds need --accept-missing")
+        } else if writable(&group) {
+            Check::ok(NAME, "version 2 with cpu, memory, pids, writable")
+        } else {
+            Check::warning(NAME, format!("version 2, {} is not writable for this user", group.display()), REMEDY)
+        };
+    }
+    let Some(memory) = path_of("memory") else {
+        return Check::warning(
             NAME,
             "none mounted",
             "Mount cgroup2 at /sys/fs/cgroup; limits need --accept-missing without it",
-        ),
+        );
+    };
+    // Inside a container the path may be that of the host; then the hierarchy's top is this one's.
+    let top = Path::new("/sys/fs/cgroup/memory");
+    let group = Some(top.join(memory)).filter(|dir| dir.is_dir()).unwrap_or_else(|| top.to_owned());
+    if writable(&group) {
+        Check::ok(NAME, "version 1, writable")
+    } else {
+        Check::warning(NAME, format!("version 1, {} is not writable for this user", group.display()), REMEDY)
+    }
+}
+
+/// What the native engine's probe found goes before what files tell.
+fn correct(checks: &mut [Check], native: &cove_api::EngineReport) {
+    let why = |control: Control| {
+        native.controls.iter().find(|c| c.control == control).and_then(|c| match &c.finding {
+            Finding::Missing { reason } => Some(reason.as_str()),
+            Finding::Proven => None,
+        })
+    };
+    let Some(reason) = [Control::LimitMemory, Control::LimitPids, Control::LimitCpu].into_iter().find_map(why) else {
+        return;
+    };
+    if let Some(check) = checks.iter_mut().find(|check| check.name == "cgroups" && check.result == "ok") {
+        let (found, fix) = reason.split_once("; ").unwrap_or((reason, "cove engine test shows each control"));
+        *check = Check::warning("cgroups", found, fix);
     }
 }
 
@@ -254,20 +287,31 @@ fn space(data: &Path) -> Check {
     }
 }
 
-/// The daemon and what its engines proved; whether one of them isolates, and whether Landlock works.
-async fn engines(context: &Context) -> (Vec<Check>, bool, bool) {
+/// The daemon and what its engines proved.
+struct Engines {
+    checks: Vec<Check>,
+    /// Whether one of them isolates.
+    usable: bool,
+    /// What the native engine's probe found.
+    native: Option<cove_api::EngineReport>,
+}
+
+impl Engines {
+    fn none(checks: Vec<Check>) -> Self {
+        Self { checks, usable: false, native: None }
+    }
+}
+
+async fn engines(context: &Context) -> Engines {
     let client = match tokio::time::timeout(START, daemon::connect(context)).await {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => {
             let fix = error.next_step().unwrap_or("cove serve shows what happens").to_owned();
-            return (vec![Check::missing("daemon", error.chain().join(": "), fix)], false, false);
+            return Engines::none(vec![Check::missing("daemon", error.told().join(": "), fix)]);
         }
         Err(_) => {
-            return (
-                vec![Check::missing("daemon", "not ready in time", "cove serve shows what happens")],
-                false,
-                false,
-            );
+            let late = Check::missing("daemon", "not ready in time", "cove serve shows what happens");
+            return Engines::none(vec![late]);
         }
     };
     let mut out = Vec::new();
@@ -285,18 +329,20 @@ async fn engines(context: &Context) -> (Vec<Check>, bool, bool) {
         Ok(Ok(reports)) => reports,
         _ => {
             out.push(Check::missing("engines", "the daemon does not tell", "cove daemon restart"));
-            return (out, false, false);
+            return Engines::none(out);
         }
     };
-    let (mut usable, mut landlock) = (false, false);
+    let (mut usable, mut native) = (false, None);
     for report in reports {
+        if report.kind == cove_core::EngineKind::Native {
+            native = Some(report.clone());
+        }
         let name = format!("engine {}", report.kind);
         let isolates = report.isolation.iter().any(|level| *level > Isolation::Process);
         if report.available && isolates {
             usable = true;
             let is_proven = |c: &&cove_api::ControlReport| c.finding == Finding::Proven;
             let proven = report.controls.iter().filter(is_proven).count();
-            landlock |= report.controls.iter().filter(is_proven).any(|c| c.control == Control::Landlock);
             let found = format!("{proven} of {} controls proven", report.controls.len());
             let limits: Vec<String> = report
                 .controls
@@ -321,5 +367,29 @@ async fn engines(context: &Context) -> (Vec<Check>, bool, bool) {
             out.push(Check::warning(name, why, "cove engine test shows each control"));
         }
     }
-    (out, usable, landlock)
+    Engines { checks: out, usable, native }
+}
+
+#[cfg(test)]
+mod tests {
+    use cove_api::{ControlReport, EngineReport};
+
+    use super::*;
+
+    #[test]
+    fn what_the_probe_found_goes_before_what_files_tell() {
+        let report = |finding: Finding| EngineReport {
+            kind: cove_core::EngineKind::Native,
+            available: true,
+            why: None,
+            isolation: vec![Isolation::Container],
+            controls: vec![ControlReport { control: Control::LimitMemory, finding }],
+        };
+        let mut checks = vec![Check::ok("cgroups", "version 1, writable")];
+        correct(&mut checks, &report(Finding::Proven));
+        assert_eq!(checks[0].result, "ok");
+        correct(&mut checks, &report(Finding::Missing { reason: "It is not writable; run as root".to_owned() }));
+        let found = (checks[0].result, checks[0].found.as_str(), checks[0].fix.as_str());
+        assert_eq!(found, ("warning", "It is not writable", "run as root"));
+    }
 }

@@ -1,6 +1,6 @@
-//! `cove explain`: error codes, exit codes, settings.
+//! `cove explain`: error codes, exit codes, settings, promises.
 
-use cove_core::{Error, Result};
+use cove_core::{Error, ErrorKind, Result};
 use cove_settings::Key;
 
 use crate::context::Context;
@@ -11,13 +11,13 @@ const CODES: [(&str, u8, &str, &str); 12] = [
         "invalid",
         2,
         "What was asked for is wrong in itself; asking again cannot help.",
-        "Correct the argument, file or value that the message names.",
+        "Correct what the message names; cove help COMMAND shows what a command takes.",
     ),
     (
         "not_found",
         5,
         "The thing named does not exist.",
-        "List what exists (cove runs list, cove sandbox list) and name one of these.",
+        "Check the name or path; cove runs list and cove sandbox list show what there is.",
     ),
     (
         "conflict",
@@ -71,6 +71,11 @@ const CODES: [(&str, u8, &str, &str); 12] = [
     ),
 ];
 
+/// What to do about an error that does not say it itself.
+pub fn remedy(kind: ErrorKind) -> &'static str {
+    CODES.iter().find(|(name, ..)| *name == kind.code()).map_or("cove help shows all commands", |(.., remedy)| *remedy)
+}
+
 pub fn run(context: &Context, code: &str) -> Result<u8> {
     let wanted = code.to_lowercase().replace('-', "_");
     if let Some((code, exit, meaning, remedy)) = CODES.iter().find(|(name, ..)| *name == wanted) {
@@ -88,6 +93,10 @@ pub fn run(context: &Context, code: &str) -> Result<u8> {
         }
         return Ok(0);
     }
+    if let Some((sentence, tests)) = promise(code) {
+        context.printer.write(&format!("{}\n  {sentence}\n  held by {tests}\n", code.to_uppercase()))?;
+        return Ok(0);
+    }
     match Key::find(code) {
         Ok(key) => {
             super::config::explain(context, key)?;
@@ -99,6 +108,18 @@ pub fn run(context: &Context, code: &str) -> Result<u8> {
                 .next(format!("The codes are {}; cove config list shows the settings", names.join(", "))))
         }
     }
+}
+
+/// The sentence of a promise and the tests that hold it.
+fn promise(number: &str) -> Option<(&'static str, String)> {
+    const BOOK: &str = include_str!("../../../../SPECIFICATION.md");
+    let number = number.to_uppercase();
+    BOOK.lines().find_map(|line| {
+        let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
+        let found = cells.next() == Some(number.as_str()) && number.starts_with("S-");
+        let (sentence, tests) = (cells.next()?, cells.next()?);
+        found.then(|| (sentence, tests.replace('`', "")))
+    })
 }
 
 #[cfg(test)]

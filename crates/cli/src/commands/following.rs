@@ -120,7 +120,7 @@ async fn revive(context: &Context, client: &Client) {
         context.printer.say("The daemon has died; it is started again, and the run goes on");
         // A failure shows as the stream's own soon enough.
         if let Err(error) = crate::daemon::start(context).await {
-            context.printer.warn(&error.to_string());
+            context.printer.warn(error.message());
         }
     }
 }

@@ -19,6 +19,9 @@ mod sandbox_exec;
 mod serve;
 mod status;
 
+pub use completion::answer;
+pub use explain::remedy;
+
 use cove_core::Result;
 
 use crate::args::Command;

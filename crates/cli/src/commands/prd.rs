@@ -26,7 +26,7 @@ pub fn run(context: &Context, command: PrdCommand) -> Result<u8> {
             let prd = read(context, &file)?;
             let left = prd.stories.iter().filter(|story| !story.passes).count();
             context.printer.say(&format!(
-                "{} is a valid {}: {} stories, {left} to do",
+                "{} is valid ({}): {} stories, {left} to do",
                 file.display(),
                 prd.format.name(),
                 prd.stories.len()

@@ -133,6 +133,10 @@ async fn dry_run(context: &Context, git: &Git, mut prepared: Prepared) -> Result
             prd.remove(field);
         }
     }
+    let keyless = prepared.keyless.as_ref().map(|error| {
+        format!("{}, so a real run would be refused. {}", error.message(), error.next_step().unwrap_or_default())
+    });
+    let notes: Vec<String> = notes.into_iter().chain(keyless).collect();
     let document = json!({
         "spec": spec,
         "base": prepared.base,
@@ -230,7 +234,7 @@ fn text(prepared: &Prepared, gates: &[cove_core::run::GateSpec], order: &[&cove_
         "bounds",
         format!(
             "{} attempts, {} a story, {} each; time {}, tokens {}, cost {}",
-            bounds.iterations,
+            if bounds.iterations == 0 { "any number of".to_owned() } else { bounds.iterations.to_string() },
             bounds.attempts_per_story,
             seconds(bounds.attempt_seconds),
             some(bounds.wall_seconds.map(seconds)),

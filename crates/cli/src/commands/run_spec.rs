@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cove_core::run::{PrdSource, RunSpec};
-use cove_core::{Error, ErrorKind, HostRule, Result, Root};
+use cove_core::{EgressPolicy, Error, ErrorKind, HostRule, Result, Root};
 use cove_git::Git;
 use cove_ralph::prd::Prd;
 use cove_settings::{Origin, Resolved};
@@ -26,6 +26,8 @@ pub struct Prepared {
     pub local: Option<PathBuf>,
     /// The commit to start from, where it is known.
     pub base: Option<String>,
+    /// Why a real run would not begin: its agent has no key. Only a dry run gets here without one.
+    pub keyless: Option<Error>,
 }
 
 /// Puts a run's specification together.
@@ -93,51 +95,40 @@ pub async fn prepare(context: &Context, args: &RunArgs, git: &Git) -> Result<Pre
         }
     }
     absolute_root(context, local.as_deref(), &mut parts.root)?;
+    let prd_source = PrdSource { path: Some(prd_file), text, progress_path: Some(progress_path), progress };
     let mut spec = RunSpec {
         name: args.name.clone().unwrap_or_default(),
-        repository,
         base: args.base.clone(),
         branch: args.branch.clone(),
-        prd: PrdSource { path: Some(prd_file), text, progress_path: Some(progress_path), progress },
         accept_no_sandbox: args.i_accept_no_sandbox,
         prompt_template,
         warnings: resolved.warnings.clone(),
-        ..empty()
+        ..RunSpec::new(repository, prd_source)
     };
     parts.apply(&mut spec);
+    // A dry run needs no key; it says that the run will.
+    let keyless = match credentials(context, &spec) {
+        Err(error) if args.dry_run => Some(error),
+        other => other.map(|()| None)?,
+    };
     place_agent(context, local.as_deref(), &mut spec)?;
+    cove_ralph::check_request(&spec)?;
+    check_hosts(&spec)?;
     if spec.engine == "direct" && !spec.accept_no_sandbox {
         return Err(Error::new(ErrorKind::Refused, "The engine none gives no isolation at all")
             .next("Choose another with --engine, or add --i-accept-no-sandbox"));
     }
-    Ok(Prepared { spec, prd, local, base })
+    Ok(Prepared { spec, prd, local, base, keyless })
 }
 
-fn empty() -> RunSpec {
-    RunSpec {
-        name: String::new(),
-        repository: String::new(),
-        base: None,
-        branch: None,
-        prd: PrdSource::default(),
-        agent: cove_core::run::AgentChoice::default(),
-        engine: "auto".to_owned(),
-        accept_no_sandbox: false,
-        root: Root::Host,
-        limits: cove_core::Limits::default(),
-        accept_missing: Vec::new(),
-        allow_hosts: Vec::new(),
-        block_hosts: Vec::new(),
-        gate_hosts: Vec::new(),
-        gates: None,
-        bounds: cove_core::run::Bounds::default(),
-        parallel: 1,
-        token_means: cove_core::run::TokenMeaning::default(),
-        allow_empty: false,
-        trust_test_changes: false,
-        prompt_template: None,
-        warnings: Vec::new(),
-    }
+/// Rules that a door would not understand are refused before anything starts.
+fn check_hosts(spec: &RunSpec) -> Result<()> {
+    let policy = EgressPolicy {
+        allow: spec.allow_hosts.iter().chain(&spec.gate_hosts).cloned().collect(),
+        block: spec.block_hosts.clone(),
+        allow_private: true,
+    };
+    cove_egress::verdict::Policy::compile(&policy).map(drop)
 }
 
 /// The repository as the daemon gets it, and its root where it is local.
@@ -146,9 +137,11 @@ fn repository(context: &Context, args: &RunArgs) -> Result<(String, Option<PathB
         Some(text) if is_address(text) => return Ok((text.clone(), None)),
         Some(text) => {
             let path = context.absolute(Path::new(text));
-            let path = path
-                .canonicalize()
-                .map_err(|e| Error::not_found(format!("There is no repository at {}", path.display())).because(e))?;
+            let path = path.canonicalize().map_err(|e| {
+                Error::not_found(format!("There is no repository at {}", path.display()))
+                    .because(e)
+                    .next("Name one that exists with --repo, or an address such as https://…")
+            })?;
             crate::context::repository_around(&path).ok_or(path)
         }
         None => context.repository().ok_or_else(|| context.directory.clone()),
@@ -212,8 +205,10 @@ fn inside(root: &Path, path: &Path, key: &str) -> Result<PathBuf> {
 }
 
 fn template(file: &Path) -> Result<String> {
-    let text = read_bounded(file, BOUND)?
-        .ok_or_else(|| Error::not_found(format!("There is no prompt template at {}", file.display())))?;
+    let text = read_bounded(file, BOUND)?.ok_or_else(|| {
+        Error::not_found(format!("There is no prompt template at {}", file.display()))
+            .next("Name one with --prompt, or leave it out for the built-in one")
+    })?;
     cove_ralph::prompt::check_template(&text)?;
     Ok(text)
 }
@@ -255,9 +250,11 @@ fn absolute_root(context: &Context, local: Option<&Path>, root: &mut Root) -> Re
             Some(repository) if !from_here.exists() => repository.join(&*path),
             _ => from_here,
         };
-        *path = chosen
-            .canonicalize()
-            .map_err(|e| Error::not_found(format!("There is no root at {}", chosen.display())).because(e))?;
+        *path = chosen.canonicalize().map_err(|e| {
+            Error::not_found(format!("There is no root at {}", chosen.display()))
+                .because(e)
+                .next("Name a directory or an archive that holds a root file system")
+        })?;
     }
     Ok(())
 }
@@ -265,7 +262,6 @@ fn absolute_root(context: &Context, local: Option<&Path>, root: &mut Root) -> Re
 /// Checks the agent, and shows the sandbox what it needs when it is installed outside the system.
 fn place_agent(context: &Context, local: Option<&Path>, spec: &mut RunSpec) -> Result<()> {
     let agent = cove_agents::catalog(&spec.agent)?;
-    credentials(context, spec)?;
     if spec.root != Root::Host || spec.engine == "fake" {
         return Ok(());
     }
@@ -275,7 +271,9 @@ fn place_agent(context: &Context, local: Option<&Path>, spec: &mut RunSpec) -> R
             let first = Path::new(&command[0]);
             let here = context.absolute(first);
             let in_repository = local.is_some_and(|root| here.starts_with(root));
-            if command[0].contains('/') && first.is_relative() && here.is_file() && !in_repository {
+            // A virtual environment in the repository is hardly ever committed: the one here is meant.
+            let meant = !in_repository || agent_program::environment(&here).is_some();
+            if command[0].contains('/') && first.is_relative() && here.is_file() && meant {
                 command[0] = here.display().to_string();
             }
             command[0].clone()

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cove_api::{Apply, Client, Export};
+use cove_core::ledger::GateStatus;
 use cove_core::run::StoryStatus;
 use cove_core::{Error, ErrorKind, Result, RunRecord};
 
@@ -14,16 +15,18 @@ use crate::follow::gate_status;
 use crate::kinds;
 use crate::output::{Format, Kind, Style, clean_block, clean_line, json, text};
 
-/// Runs shown by a list.
-const LIMIT: usize = 200;
-
 pub async fn run(context: &Context, command: RunsCommand) -> Result<u8> {
     let client = daemon::connect(context).await?;
     let say = |text: String| context.printer.say(&text);
     match command {
-        RunsCommand::List => {
-            let items: Vec<_> = client.runs(LIMIT).await?.iter().map(masked).collect();
+        RunsCommand::List(page) => {
+            let limit = usize::from(page.limit);
+            let records = client.runs_before(page.cursor.as_deref(), limit).await?;
+            let items: Vec<_> = records.iter().map(masked).collect();
             context.printer.list(&kinds::runs(), &items)?;
+            if let Some(last) = records.last().filter(|_| records.len() == limit) {
+                say(format!("{limit} are shown; those before: cove runs list --limit {limit} --cursor {}", last.id));
+            }
             if items.is_empty() && context.printer.format == Format::Table {
                 say("There are no runs; begin one with cove run".to_owned());
             }
@@ -211,15 +214,18 @@ fn show(record: &RunRecord, style: &Style, utc: bool) -> String {
     {
         line(name, clean_line(&text(&value, path)));
     }
-    let zone = if utc { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
-    line("begun", record.created_at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string());
+    line("begun", kinds::moment(record.created_at, utc));
     line("attempts", format!("{} of at most {}", record.iterations, record.spec.bounds.iterations));
     let cost = record.usage.cost_usd().map(|cost| format!(", ${cost:.2}")).unwrap_or_default();
     line("spent", format!("{} tokens{cost}", record.usage.tokens()));
     for gate in &record.gates {
         let before = record.baseline.iter().find(|result| result.name == gate.name);
-        let before =
-            before.map(|result| format!(" ({} before the run)", gate_status(result.status))).unwrap_or_default();
+        // One that passed at some accepted commit has to pass ever after, whatever it did before the run.
+        let before = match before.map(|result| result.status) {
+            None => String::new(),
+            Some(GateStatus::Passed) => " (has passed)".to_owned(),
+            Some(other) => format!(" ({} before the run)", gate_status(other)),
+        };
         line("gate", clean_line(&format!("{}: {}{before}", gate.name, gate.command)));
     }
     for story in &record.stories {

@@ -1,6 +1,6 @@
 //! `cove sandbox`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cove_api::NewSandbox;
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::run_spec::{acceptable, variable};
 use super::runs::each;
-use crate::args::{ExecArgs, SandboxCommand, SandboxCreate};
+use crate::args::{ExecArgs, RootArgs, SandboxCommand, SandboxCreate};
 use crate::context::Context;
 use crate::output::{Paint, Style, clean_block, clean_line, json};
-use crate::{daemon, kinds};
+use crate::{daemon, kinds, proof};
 
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -31,14 +31,24 @@ pub async fn run(context: &Context, command: SandboxCommand) -> Result<u8> {
             ));
             Ok(0)
         }
-        SandboxCommand::List => {
-            let items: Vec<Value> = client.sandboxes().await?.iter().map(masked).collect();
+        SandboxCommand::List(page) => {
+            let limit = usize::from(page.limit);
+            let infos = client.sandboxes_before(page.cursor.as_deref(), limit).await?;
+            let items: Vec<Value> = infos.iter().map(masked).collect();
             context.printer.list(&kinds::sandboxes(), &items)?;
+            if let Some(last) = infos.last().filter(|_| infos.len() == limit) {
+                context.printer.say(&format!(
+                    "{limit} are shown; those before: cove sandbox list --limit {limit} --cursor {}",
+                    last.id
+                ));
+            }
             Ok(0)
         }
         SandboxCommand::Show { sandbox } => {
             let info = client.sandbox(&sandbox).await?;
-            context.printer.one(&kinds::sandboxes(), &masked(&info), |style| show(&info, style))?;
+            context
+                .printer
+                .one(&kinds::sandboxes(), &masked(&info), |style| show(&info, style, context.printer.utc))?;
             Ok(0)
         }
         SandboxCommand::Exec(args) => super::sandbox_exec::exec(context, &client, &args).await,
@@ -99,12 +109,7 @@ fn wanted(context: &Context, args: &SandboxCreate) -> Result<NewSandbox> {
     let resolved = context.settings()?;
     resolved.warnings.iter().for_each(|warning| context.printer.warn(warning));
     let parts = resolved.run_parts()?;
-    let root = match (&args.image, &args.root_dir, &args.root_archive) {
-        (Some(image), ..) => Root::Image(image.clone()),
-        (_, Some(dir), _) => Root::Directory(real(context, dir)?),
-        (.., Some(file)) => Root::Archive(real(context, file)?),
-        _ => parts.root,
-    };
+    let root = root(context, &args.root)?.unwrap_or(parts.root);
     let mut spec = SandboxSpec::new(root);
     spec.name = args.name.clone().unwrap_or_default();
     spec.limits = parts.limits;
@@ -130,6 +135,10 @@ fn wanted(context: &Context, args: &SandboxCreate) -> Result<NewSandbox> {
             .split_once('=')
             .filter(|(key, _)| !key.is_empty())
             .ok_or_else(|| Error::invalid(format!("{entry:?} is no label")).next("Write KEY=VALUE"))?;
+        // By these Cove finds what belongs to a run, and removes it.
+        if key.starts_with("run.cove.") {
+            return Err(Error::invalid(format!("The label {key} is Cove's own")).next("Choose another name for it"));
+        }
         spec.labels.insert(key.to_owned(), value.to_owned());
     }
     let engine = match &args.engine {
@@ -145,6 +154,19 @@ fn wanted(context: &Context, args: &SandboxCreate) -> Result<NewSandbox> {
     Ok(NewSandbox { engine, accept_no_sandbox: args.i_accept_no_sandbox, spec })
 }
 
+/// The root that arguments name.
+///
+/// # Errors
+/// `NotFound` when it is not there.
+pub fn root(context: &Context, args: &RootArgs) -> Result<Option<Root>> {
+    Ok(match (&args.image, &args.root_dir, &args.root_archive) {
+        (Some(image), ..) => Some(Root::Image(image.clone())),
+        (_, Some(dir), _) => Some(Root::Directory(real(context, dir)?)),
+        (.., Some(file)) => Some(Root::Archive(real(context, file)?)),
+        _ => None,
+    })
+}
+
 /// An engine by any of its names.
 fn engine_name(name: &str) -> Result<String> {
     serde_json::from_value::<cove_settings::EngineName>(Value::String(name.to_owned()))
@@ -155,9 +177,13 @@ fn engine_name(name: &str) -> Result<String> {
         })
 }
 
-fn real(context: &Context, path: &std::path::Path) -> Result<PathBuf> {
+fn real(context: &Context, path: &Path) -> Result<PathBuf> {
     let path = context.absolute(path);
-    path.canonicalize().map_err(|e| Error::not_found(format!("There is no root at {}", path.display())).because(e))
+    path.canonicalize().map_err(|e| {
+        Error::not_found(format!("There is no root at {}", path.display()))
+            .because(e)
+            .next("Name a directory or an archive that holds a root file system")
+    })
 }
 
 fn mount(context: &Context, entry: &str) -> Result<Mount> {
@@ -170,10 +196,12 @@ fn mount(context: &Context, entry: &str) -> Result<Mount> {
         None => (entry.strip_suffix(":ro").unwrap_or(entry), true),
     };
     let (source, target) = pair.split_once(':').filter(|(s, t)| !s.is_empty() && t.starts_with('/')).ok_or_else(bad)?;
-    let source = context.absolute(std::path::Path::new(source));
-    let source = source
-        .canonicalize()
-        .map_err(|e| Error::not_found(format!("There is nothing at {} to show", source.display())).because(e))?;
+    let source = context.absolute(Path::new(source));
+    let source = source.canonicalize().map_err(|e| {
+        Error::not_found(format!("There is nothing at {} to show", source.display()))
+            .because(e)
+            .next("Name a directory or file that exists")
+    })?;
     Ok(Mount { source, target: PathBuf::from(target), read_only, give: false })
 }
 
@@ -186,7 +214,7 @@ fn masked(info: &SandboxInfo) -> Value {
     out
 }
 
-fn show(info: &SandboxInfo, style: &Style) -> String {
+fn show(info: &SandboxInfo, style: &Style, utc: bool) -> String {
     let mut out = String::new();
     let mut line = |name: &str, text: String| out.push_str(&format!("{name:<10} {text}\n"));
     line("name", style.paint(Paint::Strong, &clean_line(&info.name)));
@@ -201,24 +229,23 @@ fn show(info: &SandboxInfo, style: &Style) -> String {
             SandboxState::Failed { reason } => clean_line(&format!("failed: {reason}")),
         },
     );
-    line("begun", info.created_at.to_string());
+    line("begun", crate::kinds::moment(info.created_at, utc));
     for mount in &info.spec.mounts {
         let mode = if mount.read_only { "read-only" } else { "writable" };
         line("mount", clean_line(&format!("{} at {} ({mode})", mount.source.display(), mount.target.display())));
     }
     match &info.attestation {
         None => line("proof", style.paint(Paint::Warn, "none yet")),
-        Some(attestation) => {
-            for control in &attestation.proven {
-                line("proven", style.paint(Paint::Good, &control.name()));
-            }
-            for control in &attestation.waived {
-                line("waived", style.paint(Paint::Warn, &control.name()));
-            }
-            for deviation in &attestation.deviations {
-                let text =
-                    format!("{}: asked for {}, found {}", deviation.control, deviation.expected, deviation.found);
-                line("deviates", style.paint(Paint::Bad, &clean_line(&text)));
+        Some(_) => {
+            for fact in proof::facts(info) {
+                let paint = match fact.result {
+                    "waived" => Paint::Warn,
+                    "deviates" => Paint::Bad,
+                    _ => Paint::Good,
+                };
+                let word = if fact.result == "extra" { "proven" } else { fact.result };
+                let text = clean_line(&format!("asked for {}, found {}", fact.expected, fact.found));
+                line(word, format!("{:<20} {text}", style.paint(paint, &fact.control.name())));
             }
         }
     }

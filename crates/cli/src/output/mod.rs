@@ -2,6 +2,7 @@
 
 mod clean;
 mod fields;
+mod jq;
 mod problem;
 mod style;
 mod table;
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 pub use clean::{clean_block, clean_line, fit, width};
 pub use fields::{Fields, fields_of};
+pub use jq::check as check_jq;
 pub use problem::{print_error, problem};
 pub use style::{ColorChoice, Paint, Style};
 pub use table::{Column, text};
@@ -52,6 +54,8 @@ pub struct Printer {
     pub format: Format,
     /// Fields asked for with `--json=`.
     pub fields: Option<Vec<String>>,
+    /// Filter of `--jq`, over the JSON document.
+    pub jq: Option<String>,
     /// For stdout.
     pub style: Style,
     /// For stderr.
@@ -72,7 +76,7 @@ impl Printer {
     pub fn list(&self, kind: &Kind, items: &[Value]) -> Result<()> {
         let items = self.select(kind, items)?;
         match self.format {
-            Format::Json => self.write(&format!("{}\n", pretty(&Value::Array(items)))),
+            Format::Json => self.document(&Value::Array(items)),
             Format::Ndjson => self.write(&items.iter().map(|item| format!("{item}\n")).collect::<String>()),
             Format::Yaml => self.write(&yaml::write(&Value::Array(items))),
             Format::Name => self.write(&names(kind, &items)),
@@ -86,11 +90,19 @@ impl Printer {
     pub fn one(&self, kind: &Kind, item: &Value, text: impl FnOnce(&Style) -> String) -> Result<()> {
         let item = self.select(kind, std::slice::from_ref(item))?.remove(0);
         match self.format {
-            Format::Json => self.write(&format!("{}\n", pretty(&item))),
+            Format::Json => self.document(&item),
             Format::Ndjson => self.write(&format!("{item}\n")),
             Format::Yaml => self.write(&yaml::write(&item)),
             Format::Name => self.write(&names(kind, &[item])),
             Format::Table | Format::Wide => self.write(&text(&self.style)),
+        }
+    }
+
+    /// One JSON document, or what `--jq` makes of it.
+    fn document(&self, document: &Value) -> Result<()> {
+        match &self.jq {
+            Some(filter) => self.write(&jq::apply(filter, document)?),
+            None => self.write(&format!("{}\n", pretty(document))),
         }
     }
 

@@ -54,16 +54,14 @@ pub async fn start(helper: &HelperProgram, dir: &Directory, lock: OwnedFd) -> Re
     match heard.await {
         Err(_) => Err(Error::new(ErrorKind::NotStarted, "The sandbox was not ready in time")
             .with("seconds", READY.as_secs())
-            .with("log", tail(dir))),
+            .because(tail(dir))),
         Ok(Err(error)) => {
             Err(Error::new(ErrorKind::NotStarted, "The supervisor's answer cannot be read").because(error))
         }
         Ok(Ok(_)) => match serde_json::from_slice(&answer) {
             Ok(Reply::Done) => Ok(()),
             Ok(Reply::Fault(fault)) => Err(fault.into()),
-            _ => {
-                Err(Error::new(ErrorKind::NotStarted, "The supervisor ended without an answer").with("log", tail(dir)))
-            }
+            _ => Err(Error::new(ErrorKind::NotStarted, "The supervisor ended without an answer").because(tail(dir))),
         },
     }
 }
@@ -72,5 +70,6 @@ pub async fn start(helper: &HelperProgram, dir: &Directory, lock: OwnedFd) -> Re
 fn tail(dir: &Directory) -> String {
     let text = std::fs::read(dir.log()).unwrap_or_default();
     let from = text.len().saturating_sub(2000);
-    String::from_utf8_lossy(&text[from..]).trim().replace('\n', " / ")
+    let lines = String::from_utf8_lossy(&text[from..]).trim().replace('\n', " / ");
+    if lines.is_empty() { "Its log is empty".to_owned() } else { lines }
 }

@@ -144,7 +144,7 @@ async fn attempt(site: &Site, crew: &Crew, job: &Job) -> Result<Conclusion> {
                 ErrorKind::Unsupported | ErrorKind::Refused | ErrorKind::Denied | ErrorKind::Invalid
             ) =>
         {
-            return Ok(Conclusion::Hopeless { reason: e.to_string(), next: e.next_step().map(str::to_owned) });
+            return Ok(Conclusion::Hopeless { reason: e.told().join(": "), next: e.next_step().map(str::to_owned) });
         }
         driven => driven?,
     };

@@ -46,7 +46,8 @@ impl Owner {
                 Verdict::Interrupted
             }
             Conclusion::Broken(error) => {
-                let reason = error.chain().join(": ");
+                tracing::warn!(run = %self.record.id, error = %error.chain().join(": "), "the infrastructure failed");
+                let reason = error.told().join(": ");
                 self.after.broken = Some(error);
                 Verdict::Infrastructure { reason }
             }

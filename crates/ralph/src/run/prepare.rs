@@ -40,7 +40,7 @@ impl Owner {
             Ok(Err(Halt::Request | Halt::Shutdown)) => Ok(()),
             Err(Trouble::Records(error)) => Err(error),
             Err(Trouble::Work(error)) if lasting(error.kind()) => {
-                let ending = super::wait::hopeless(&error.chain().join(": "), error.next_step());
+                let ending = super::wait::hopeless(&error.told().join(": "), error.next_step());
                 self.end(ending).await
             }
             Err(Trouble::Work(error)) => self.back_off(&error).await,

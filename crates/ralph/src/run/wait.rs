@@ -63,7 +63,7 @@ impl Owner {
         if ended || (paused && request == RunRequest::Pause) {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                format!("The run {} is {}", self.record.name, self.record.phase),
+                format!("The run {} {}", self.record.name, self.record.phase.told()),
             ));
         }
         // Stopping outweighs pausing.
@@ -152,7 +152,7 @@ impl Owner {
 }
 
 fn failed(error: &Error, failures: u32) -> Ending {
-    let mut reason = error.chain().join(": ");
+    let mut reason = error.told().join(": ");
     if failures > 1 {
         reason = format!("{failures} failures of the infrastructure in a row; the last: {reason}");
     }

@@ -4,6 +4,8 @@ mod output;
 mod request;
 mod submit;
 
+pub use submit::check_request;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;

@@ -42,10 +42,10 @@ impl Runner {
         record: &RunRecord,
         command: impl FnOnce(oneshot::Sender<Result<()>>) -> Command,
     ) -> Result<()> {
-        let ended = || Error::new(ErrorKind::Conflict, format!("The run {} is {}", record.name, record.phase));
+        let ended = || Error::new(ErrorKind::Conflict, format!("The run {} {}", record.name, record.phase.told()));
         if record.phase.is_final() {
             return Err(match record.ending {
-                Some(Ending::Succeeded) => ended(),
+                Some(Ending::Succeeded) => ended().next("Nothing is left to do; `cove runs apply` takes its work"),
                 _ => ended().next(format!("`cove runs retry {}` begins it again", record.name)),
             });
         }
@@ -88,7 +88,7 @@ impl Runner {
         let _changing = self.changing.lock().await;
         let mut record = self.shared.deps.records.run(id).await?;
         if !record.phase.is_final() {
-            return Err(Error::new(ErrorKind::Conflict, format!("The run {} is {}", record.name, record.phase))
+            return Err(Error::new(ErrorKind::Conflict, format!("The run {} {}", record.name, record.phase.told()))
                 .next(format!("Stop it first: `cove runs stop {}`", record.name)));
         }
         if record.ending == Some(Ending::Succeeded) {
@@ -130,7 +130,7 @@ impl Runner {
             found => found?,
         };
         if !record.phase.is_final() {
-            return Err(Error::new(ErrorKind::Conflict, format!("The run {} is {}", record.name, record.phase))
+            return Err(Error::new(ErrorKind::Conflict, format!("The run {} {}", record.name, record.phase.told()))
                 .next(format!("Stop it first: `cove runs stop {}`", record.name)));
         }
         self.wait_until_unowned(id).await?;

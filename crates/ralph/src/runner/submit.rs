@@ -66,22 +66,7 @@ impl Runner {
     }
 
     async fn check(&self, spec: &RunSpec) -> Result<Prd> {
-        let prd = Prd::parse(&spec.prd.text, spec.prd.path.as_deref())?;
-        prd.validate()?;
-        if prd.stories.is_empty() {
-            return Err(Error::invalid("The PRD has no stories").next("Add a story, then try again"));
-        }
-        let branch = spec.branch.clone().unwrap_or_else(|| prd.branch());
-        prd::check_branch(&branch).map_err(|why| {
-            Error::invalid(format!("{branch:?} cannot be a branch: {why}")).next("Choose another branch with --branch")
-        })?;
-        check_bounds(&spec.bounds)?;
-        if !(1..=16).contains(&spec.parallel) {
-            return Err(Error::invalid(format!("parallel is {}, outside 1 to 16", spec.parallel)));
-        }
-        if let Some(template) = &spec.prompt_template {
-            crate::prompt::check_template(template)?;
-        }
+        let prd = check_request(spec)?;
         let agent = (self.shared.deps.agents)(&spec.agent)?;
         let request = AgentRequest {
             model: spec.agent.model.clone(),
@@ -123,6 +108,30 @@ impl Runner {
         }
         Ok(engine.kind().to_string())
     }
+}
+
+/// What can be known to be wrong with a request by looking at it alone; the PRD as it was understood.
+///
+/// # Errors
+/// `Invalid` for what cannot be meant.
+pub fn check_request(spec: &RunSpec) -> Result<Prd> {
+    let prd = Prd::parse(&spec.prd.text, spec.prd.path.as_deref())?;
+    prd.validate()?;
+    if prd.stories.is_empty() {
+        return Err(Error::invalid("The PRD has no stories").next("Add a story, then try again"));
+    }
+    let branch = spec.branch.clone().unwrap_or_else(|| prd.branch());
+    prd::check_branch(&branch).map_err(|why| {
+        Error::invalid(format!("{branch:?} cannot be a branch: {why}")).next("Choose another branch with --branch")
+    })?;
+    check_bounds(&spec.bounds)?;
+    if !(1..=16).contains(&spec.parallel) {
+        return Err(Error::invalid(format!("parallel is {}, outside 1 to 16", spec.parallel)));
+    }
+    if let Some(template) = &spec.prompt_template {
+        crate::prompt::check_template(template)?;
+    }
+    Ok(prd)
 }
 
 /// A repository on this machine is looked at now; one at a URL when it is cloned.

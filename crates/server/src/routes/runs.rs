@@ -4,10 +4,10 @@ use axum::Json;
 use axum::body::Body as HttpBody;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use cove_api::{Apply, Delivered, Export, Exported, MAX_PAGE};
+use cove_api::{Apply, Delivered, Export, Exported, MAX_PAGE, Operation};
 use cove_core::error::Context;
 use cove_core::run::RunRequest;
-use cove_core::{AttemptId, Entry, Error, ErrorKind, Records, Result, RunRecord, RunSpec};
+use cove_core::{AttemptId, Entry, Error, ErrorKind, Records, Result, RunId, RunRecord, RunSpec};
 use cove_stores::Claim;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
-use crate::answer::{Answer, Body, Named, Params};
+use crate::answer::{Answer, Body, Cursor, Named, Params, paged};
 use crate::app::Shared;
 use crate::idempotency::Turn;
 
@@ -75,23 +75,22 @@ fn clamp(app: &Shared, spec: &mut RunSpec) -> Result<()> {
     Ok(())
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Limit {
-    limit: Option<usize>,
-}
+/// Runs of one page when no limit is asked for.
+const PAGE: usize = 100;
 
-pub(super) async fn list(
-    State(app): State<Shared>,
-    Params(Limit { limit }): Params<Limit>,
-) -> Answer<Json<Vec<RunRecord>>> {
-    let mut runs = app.records.runs(limit.unwrap_or(100).min(MAX_PAGE)).await?;
+pub(super) async fn list(State(app): State<Shared>, Params(page): Params<Cursor<RunId>>) -> Answer<Response> {
+    let limit = page.limit(PAGE)?;
+    // One more than asked for tells whether there is a next page.
+    let mut runs = app.records.runs_before(page.cursor.as_ref(), limit + 1).await?;
+    let more = runs.len() > limit;
+    runs.truncate(limit);
     for run in &mut runs {
         run.spec.prd.text = String::new();
         run.spec.prd.progress = String::new();
         run.spec.prompt_template = None;
     }
-    Ok(Json(runs))
+    let next = runs.last().filter(|_| more).map(|run| run.id.to_string());
+    Ok(paged(Operation::ListRuns, limit, next, runs))
 }
 
 pub(super) async fn one(State(app): State<Shared>, Named(name): Named) -> Answer<Json<RunRecord>> {

@@ -7,15 +7,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use cove_api::NewSandbox;
+use cove_api::{MAX_PAGE, NewSandbox, Operation};
 use cove_core::error::Context;
-use cove_core::{ErrorKind, SandboxInfo};
+use cove_core::{ErrorKind, SandboxId, SandboxInfo};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, LOCATION};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::answer::{Answer, Body, Named, Params};
+use crate::answer::{Answer, Body, Cursor, Named, Params, paged};
 use crate::app::Shared;
 
 /// Bytes of a supervisor's log that are sent, its end.
@@ -31,8 +31,14 @@ pub(super) async fn create(State(app): State<Shared>, Body(mut new): Body<NewSan
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(info)).into_response())
 }
 
-pub(super) async fn list(State(app): State<Shared>) -> Answer<Json<Vec<SandboxInfo>>> {
-    Ok(Json(app.sandboxes.list().await?))
+pub(super) async fn list(State(app): State<Shared>, Params(page): Params<Cursor<SandboxId>>) -> Answer<Response> {
+    let limit = page.limit(MAX_PAGE)?;
+    let mut all = app.sandboxes.list().await?;
+    all.retain(|info| page.cursor.as_ref().is_none_or(|cursor| info.id < *cursor));
+    let more = all.len() > limit;
+    all.truncate(limit);
+    let next = all.last().filter(|_| more).map(|info| info.id.to_string());
+    Ok(paged(Operation::ListSandboxes, limit, next, all))
 }
 
 pub(super) async fn one(State(app): State<Shared>, Named(name): Named) -> Answer<Json<SandboxInfo>> {

@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use super::Store;
 use super::failure::failed;
-use super::rows::texts;
+use super::rows::{bound, texts};
 
 /// What there is to see of a run at a glance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,24 @@ impl Store {
                     Ok(RunGlance { id: id.parse()?, name, phase })
                 })
                 .collect()
+        })
+        .await
+    }
+
+    /// Runs older than `before`, newest first, at most `limit`; all of them without it. The id of a page's
+    /// last run is where the next page begins, also when runs were made or removed in between.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn runs_before(&self, before: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>> {
+        let before = before.map(|id| id.as_str().to_owned());
+        self.read(move |db| {
+            texts(
+                db,
+                "SELECT record FROM runs WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
+                params![before, bound(limit)],
+                "Reading the runs",
+            )
         })
         .await
     }
