@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use cove_core::{EngineKind, Error, ErrorKind, Result};
 
-use super::client::{Address, Client, name};
+use super::client::{Address, Client, name, patience};
 use super::look;
 
 /// How long a removal is tried.
@@ -42,6 +42,7 @@ pub fn speaking(address: &Address) -> Result<tokio::runtime::Runtime> {
 /// `Unavailable` with the engine's name when it cannot be reached, `Timeout` when the container stays.
 pub async fn remove(client: &Client, container: &str) -> Result<()> {
     let begun = Instant::now();
+    let enough = patience(PATIENCE);
     let options = || RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     let mut pause = Duration::from_millis(20);
     loop {
@@ -57,11 +58,11 @@ pub async fn remove(client: &Client, container: &str) -> Result<()> {
                     .with("state", format!("{:?}", seen.life))
             }
         };
-        if begun.elapsed() >= PATIENCE {
+        if begun.elapsed() >= enough {
             return Err(stays(client, container, last));
         }
         // A daemon that is gone does not come back within a removal's patience times many.
-        if last.kind() == ErrorKind::Unavailable && begun.elapsed() >= PATIENCE / 6 {
+        if last.kind() == ErrorKind::Unavailable && begun.elapsed() >= enough / 6 {
             return Err(stays(client, container, last));
         }
         tokio::time::sleep(pause).await;
