@@ -177,7 +177,7 @@ fn limits(top: &Path, meminfo: &str) -> BTreeMap<String, f64> {
     match number("memory/memory.memsw.limit_in_bytes") {
         Some(both) => add("memory.swap.max", memory.map(|memory| (both - memory).max(0.0))),
         // Without the account of swap there is no limit on it, and all the host's may be used.
-        None if memory.is_some() => add("memory.swap.max", swap_of_host(meminfo)),
+        None if memory.is_some_and(|memory| memory < UNLIMITED) => add("memory.swap.max", swap_of_host(meminfo)),
         None => {}
     }
     add("pids.max", number("pids/pids.max"));

@@ -142,23 +142,14 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Named for all that an engine would otherwise fill in, never above what this process may have itself.
-/// The guest lowers them once more, where an engine leaves them out.
+/// What is asked for, never above what this process may have itself. The guest lowers the rest: an engine
+/// that lacks the right to raise limits fails on values that lie above its own.
 fn ulimits(spec: &SandboxSpec) -> Vec<ResourcesUlimits> {
-    let mut wanted: Vec<(Resource, u64)> = resources(&spec.limits, false);
-    for (resource, most) in [(Resource::RLIMIT_NOFILE, 65_536), (Resource::RLIMIT_NPROC, u64::MAX)] {
-        if !wanted.iter().any(|(known, _)| *known == resource) {
-            wanted.push((resource, most));
-        }
-    }
     let one = |(resource, value): (Resource, u64)| {
         let name = match resource {
             Resource::RLIMIT_CORE => "core",
-            Resource::RLIMIT_MEMLOCK => "memlock",
-            Resource::RLIMIT_MSGQUEUE => "msgqueue",
             Resource::RLIMIT_RTPRIO => "rtprio",
             Resource::RLIMIT_NOFILE => "nofile",
-            Resource::RLIMIT_NPROC => "nproc",
             Resource::RLIMIT_FSIZE => "fsize",
             _ => return None,
         };
@@ -167,7 +158,7 @@ fn ulimits(spec: &SandboxSpec) -> Vec<ResourcesUlimits> {
         let value = if value == libc::RLIM_INFINITY { -1 } else { signed(value) };
         Some(ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) })
     };
-    wanted.into_iter().filter_map(one).collect()
+    resources(&spec.limits, false).into_iter().filter_map(one).collect()
 }
 
 fn mounts(layout: &Layout) -> Vec<Mount> {

@@ -88,7 +88,7 @@ impl ContainerSandbox {
 fn memory_group(pid: libc::pid_t) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let found = parse(&mounts, &groups).into_iter().find_map(|hierarchy| {
+    parse(&mounts, &groups).into_iter().find_map(|hierarchy| {
         let file = match hierarchy.version {
             Version::V1 if hierarchy.controllers.iter().any(|name| name == "memory") => "memory.oom_control",
             Version::V2 => "memory.events",
@@ -96,8 +96,7 @@ fn memory_group(pid: libc::pid_t) -> Option<PathBuf> {
         };
         let path = hierarchy.own.join(file);
         path.exists().then_some(path)
-    });
-    found
+    })
 }
 
 fn kills_in(path: &Path) -> Option<u64> {
