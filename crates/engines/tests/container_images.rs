@@ -10,6 +10,7 @@ use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveContainerOptions
 use cove_core::{EngineKind, ErrorKind, Root};
 use cove_engines::container::client::Client;
 use cove_engines::container::image::{Image, LABEL, collect, ensure};
+use cove_engines::container::look;
 use cove_engines::images::Images;
 
 /// The engines that there are; the others are named.
@@ -64,9 +65,10 @@ async fn mark(client: &Client, image: &Image) -> String {
         .unwrap()
         .id;
     client.docker.start_container(&id, None::<bollard::query_parameters::StartContainerOptions>).await.unwrap();
+    // Read by our own eyes: Podman has states that the typed client does not know.
     let exited = || async {
-        let found = client.docker.inspect_container(&id, None).await.unwrap();
-        found.state.and_then(|s| s.status).is_some_and(|s| s == bollard::models::ContainerStateStatusEnum::EXITED)
+        let seen = look::container(&client.address, &id).await.unwrap();
+        seen.is_some_and(|seen| matches!(seen.life, look::Life::Ended { .. }))
     };
     for _ in 0..600 {
         if exited().await {
@@ -281,5 +283,43 @@ async fn old_images_go_when_no_container_uses_them_and_others_stay() {
         let swept = cove_engines::container::image::collect_only(&client, Duration::ZERO, &image.id).await.unwrap();
         assert_eq!(swept.len(), 1, "{swept:?}");
         assert!(!there().await);
+    }
+}
+
+/// Where Podman says things in its own way, we read the same as from Docker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containers_life_reads_the_same_everywhere() {
+    for client in engines().await {
+        let (root, cache) = (root(), tempfile::tempdir().unwrap());
+        let image = ensure(&client, &images(&cache), &Root::Directory(root.path().to_owned())).await.unwrap();
+        let look = async |id: &str| look::container(&client.address, id).await.unwrap().map(|seen| seen.life);
+        assert_eq!(look("cove-no-such-container").await, None);
+        let body = ContainerCreateBody {
+            image: Some(image.id.clone()),
+            entrypoint: Some(vec!["/bin/busybox".to_owned(), "sh".to_owned(), "-c".to_owned()]),
+            cmd: Some(vec!["trap 'exit 7' TERM; while :; do busybox sleep 0.05; done".to_owned()]),
+            host_config: Some(bollard::models::HostConfig {
+                network_mode: Some("none".to_owned()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let options = None::<bollard::query_parameters::CreateContainerOptions>;
+        let id = client.docker.create_container(options, body).await.unwrap().id;
+        assert_eq!(look(&id).await, Some(look::Life::Made));
+        let start = None::<bollard::query_parameters::StartContainerOptions>;
+        client.docker.start_container(&id, start).await.unwrap();
+        assert!(matches!(look(&id).await, Some(look::Life::Running { pid }) if pid > 0));
+        // Podman leaves it `stopped` for a while, which Docker does not know.
+        let term = bollard::query_parameters::KillContainerOptionsBuilder::new().signal("KILL").build();
+        client.docker.kill_container(&id, Some(term)).await.unwrap();
+        cove_testkit::eventually("the end of a killed container", Duration::from_secs(60), async || {
+            matches!(look(&id).await, Some(look::Life::Ended { code: 137 }))
+        })
+        .await;
+        let force = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        client.docker.remove_container(&id, Some(force)).await.unwrap();
+        assert_eq!(look(&id).await, None);
+        forget(&client, &image).await;
     }
 }

@@ -39,7 +39,7 @@ fn stand_in(directory: &Path) -> std::path::PathBuf {
 #[test]
 fn one_of_many_starts_it_and_it_comes_back_after_its_end() {
     let dir = tempfile::tempdir().unwrap();
-    let service = Service::new(dir.path(), stand_in(dir.path())).idle_after(Duration::from_secs(3));
+    let service = Service::new(&dir.path().join("state"), stand_in(dir.path())).idle_after(Duration::from_secs(3));
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| service.wake().unwrap());
@@ -66,10 +66,10 @@ fn what_does_not_start_says_why() {
     let program = dir.path().join("podman");
     std::fs::write(&program, "#!/bin/sh\necho 'Error: no such storage driver' >&2\nexit 125\n").unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let error = Service::new(dir.path(), &program).wake().unwrap_err();
+    let error = Service::new(&dir.path().join("state"), &program).wake().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("no such storage driver"), "{error}");
-    let error = Service::new(dir.path(), dir.path().join("absent")).wake().unwrap_err();
+    let error = Service::new(&dir.path().join("state"), dir.path().join("absent")).wake().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let long = dir.path().join("d".repeat(120));
     assert_eq!(Service::new(&long, &program).wake().unwrap_err().kind(), ErrorKind::Invalid);

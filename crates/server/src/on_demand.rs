@@ -46,7 +46,8 @@ impl OnDemand {
     pub(crate) fn new(kind: EngineKind, used: PathBuf, make: Make) -> Self {
         let why = "Nobody asked for it yet";
         let unasked = Control::ALL.into_iter().fold(Capabilities::default(), |all, control| all.missing(control, why));
-        let inner = Inner { make, made: OnceLock::new(), turn: tokio::sync::Mutex::default(), failed: Mutex::default() };
+        let inner =
+            Inner { make, made: OnceLock::new(), turn: tokio::sync::Mutex::default(), failed: Mutex::default() };
         Self { kind, unasked, used, inner: Arc::new(inner) }
     }
 
@@ -62,7 +63,10 @@ impl OnDemand {
                 })?
                 .context(ErrorKind::Internal, "Looking for an engine failed unexpectedly")??;
         }
-        self.inner.made.get().ok_or_else(|| Error::internal(format!("The engine {} was made and is not there", self.kind)))
+        self.inner
+            .made
+            .get()
+            .ok_or_else(|| Error::internal(format!("The engine {} was made and is not there", self.kind)))
     }
 
     /// The engine, unless there can be no sandbox of it.
@@ -177,7 +181,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use cove_engines::FakeEngine;
-    use cove_engines::fake::Script;
+    use cove_engines::fake::Table;
 
     use super::*;
 
@@ -188,7 +192,7 @@ mod tests {
             if counter.fetch_add(1, Ordering::SeqCst) < fail {
                 return Err(Error::new(ErrorKind::Unavailable, "no socket").next("start it"));
             }
-            Ok(Arc::new(FakeEngine::new(Script::default())))
+            Ok(Arc::new(FakeEngine::new(Table::default().script())))
         });
         (OnDemand::new(EngineKind::Docker, dir.join("engines/docker.used"), make), looks)
     }

@@ -52,8 +52,7 @@ impl Standard {
                 EngineKind::Docker => docker::kind(&docker::socket()?, &state, &helper)?,
                 _ => podman::kind(&podman::socket(&state)?, &state, &helper)?,
             };
-            let engine =
-                LocalEngine::new(found.with_images(images.clone()), &state, instance.clone(), helper.clone())?;
+            let engine = LocalEngine::new(found.with_images(images.clone()), &state, instance.clone(), helper.clone())?;
             Ok(Arc::new(engine) as Arc<dyn Engine>)
         });
         Arc::new(OnDemand::new(kind, used, make))

@@ -1,12 +1,14 @@
 //! The container engines of the test bed, and a socket before one that can be taken away.
 
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crate::process::Finished;
+use crate::process::{Finished, wait_until};
 use crate::world::World;
 
 /// One that the test bed has.
@@ -51,6 +53,106 @@ impl ContainerEngine {
         let told: Finished = crate::process::finish(curl, std::time::Duration::from_secs(90)).expect(0);
         let list: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
         list.as_array().unwrap().iter().map(|c| c["Names"].to_string()).collect()
+    }
+}
+
+/// A Docker daemon of one scenario, which may be killed; ended and cleared when dropped.
+pub struct OwnDocker {
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+impl OwnDocker {
+    /// `None` with a skip line where it cannot be had.
+    ///
+    /// # Panics
+    /// When it does not start although it could.
+    pub fn start(what: &str) -> Option<Self> {
+        if !nix::unistd::Uid::effective().is_root() || !Path::new("/usr/sbin/dockerd").exists() {
+            crate::skip(what, "a Docker daemon of one's own needs root and the program dockerd");
+            return None;
+        }
+        // A name that the test bed's end knows nothing of, and short, for it holds sockets.
+        let dir = PathBuf::from(format!("/tmp/cove-own-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let mut this = Self { dir, child: None };
+        this.again();
+        Some(this)
+    }
+
+    /// Where it listens.
+    pub fn engine(&self) -> ContainerEngine {
+        ContainerEngine { name: "docker", socket: self.dir.join("docker.sock") }
+    }
+
+    /// Starts it (once more) and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn again(&mut self) {
+        let log = std::fs::File::create(self.dir.join("log")).unwrap();
+        std::fs::write(self.dir.join("daemon.json"), "{}").unwrap();
+        let mut dockerd = Command::new("/usr/sbin/dockerd");
+        for (option, name) in
+            [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid"), ("--config-file", "daemon.json")]
+        {
+            dockerd.arg(option).arg(self.dir.join(name));
+        }
+        dockerd.arg("--host").arg(format!("unix://{}", self.dir.join("docker.sock").display()));
+        dockerd.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-forward=false"]);
+        dockerd.args(["--ip-masq=false", "--userland-proxy=false", "--log-level=warn", "--group=root"]);
+        // A killed one's number may be somebody else's by now.
+        let _ = std::fs::remove_file(self.dir.join("pid"));
+        dockerd.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(dockerd.spawn().unwrap());
+        let socket = self.dir.join("docker.sock");
+        wait_until("an answer of dockerd", Duration::from_secs(120), || {
+            let mut curl = Command::new("curl");
+            curl.args(["-sf", "--max-time", "5", "--unix-socket"]).arg(&socket).arg("http://engine/_ping");
+            curl.output().is_ok_and(|said| said.stdout == b"OK").then_some(())
+        });
+    }
+
+    /// Kills it without a word.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for OwnDocker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            for _ in 0..300 {
+                if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // What names the directory, which is ours alone.
+        let inside = format!("{}/", self.dir.display());
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let number = entry.file_name().to_string_lossy().parse::<i32>();
+            if let (true, Ok(pid)) = (String::from_utf8_lossy(&line).contains(&inside), number) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let ours: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        for place in ours.into_iter().rev().filter(|place| Path::new(place).starts_with(&self.dir)) {
+            let _ = Command::new("umount").args(["-l", place]).output();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -14,7 +14,7 @@ mod server;
 mod story;
 mod world;
 
-pub use container::{ContainerEngine, Cut};
+pub use container::{ContainerEngine, Cut, OwnDocker};
 pub use process::{Finished, wait_until};
 pub use repository::Repository;
 pub use server::GitServer;

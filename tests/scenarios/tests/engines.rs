@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cove_scenarios::{Account, ContainerEngine, Cut, Repository, Small, World, wait_until};
+use cove_scenarios::{Account, ContainerEngine, Cut, OwnDocker, Repository, Small, World, wait_until};
 use serde_json::Value;
 
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -65,35 +65,33 @@ fn record(world: &World, run: &str) -> Option<Value> {
     (shown.code == 0).then(|| serde_json::from_str(&shown.stdout).unwrap())
 }
 
-/// The socket goes away while an agent works, and comes back.
-fn goes_away(name: &'static str) {
-    let Some(engine) = ContainerEngine::of(name, &format!("{name} goes away in a run")) else { return };
-    let mut world = World::new(Account::Own);
-    let socket = world.path("engine.sock");
-    let mut cut = Cut::before(&engine.socket, &socket);
-    engine.tell(&mut world, &socket);
-    let small = Small::new(&world, 2);
-    let arguments = small.arguments(SLOW, &["--detach", "-q", "--engine", name]);
+/// Begins a run and waits until its agent works in a container.
+fn in_the_middle(world: &World, small: &Small, engine: &ContainerEngine) -> String {
+    let arguments = small.arguments(SLOW, &["--detach", "-q", "--engine", engine.name]);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let run = world.cove(&arguments).expect(0).stdout.trim().to_owned();
-    wait_until("an agent at work", DEADLINE, || {
-        world.cove(&["logs", &run]).stdout.contains("working").then_some(())
-    });
-    assert!(!engine.containers(&world).is_empty(), "nothing of it is in {name}");
-    cut.cut();
-    // The agent ends without its engine; what comes next cannot begin.
+    wait_until("an agent at work", DEADLINE, || world.cove(&["logs", &run]).stdout.contains("working").then_some(()));
+    assert!(!engine.containers(world).is_empty(), "nothing of it is in {}", engine.name);
+    run
+}
+
+/// What comes next in the run fails, since the engine is not there.
+fn troubled(world: &World, run: &str) {
     wait_until("a trouble with the engine", DEADLINE, || {
-        let record = record(&world, &run)?;
+        let record = record(world, run)?;
         let troubled = record["infrastructureFailures"].as_u64().is_some_and(|failures| failures > 0);
         (troubled || record["phase"] == "paused").then_some(())
     });
-    cut.mend();
-    let ended = wait_until("the run's end or pause", DEADLINE, || {
-        let record = record(&world, &run)?;
+}
+
+/// The run ends like an undisturbed one; where it waits for a person it names the engine, and goes on when told to.
+fn ends_well(world: &World, small: &Small, run: &str, engine: &ContainerEngine) {
+    let ended = wait_until("the run's end", DEADLINE, || {
+        let record = record(world, run)?;
         if record["phase"] == "paused" {
-            let said = record.to_string();
-            assert!(said.to_lowercase().contains(name), "{said}");
-            world.cove(&["runs", "resume", &run]).expect(0);
+            let said = record.to_string().to_lowercase();
+            assert!(said.contains(engine.name), "{said}");
+            world.cove(&["runs", "resume", run]).expect(0);
         }
         ["succeeded", "incomplete", "limit_reached", "failed", "stopped"]
             .iter()
@@ -102,10 +100,39 @@ fn goes_away(name: &'static str) {
     });
     assert_eq!(ended["phase"], "succeeded", "{ended:#}");
     assert_eq!(small.passes(), [true, true]);
-    world.cove(&["runs", "apply", &run, "--into", &small.repository.path.display().to_string()]).expect(0);
+    world.cove(&["runs", "apply", run, "--into", &small.repository.path.display().to_string()]).expect(0);
     let subjects = small.repository.ask(&["log", "--format=%s", "main..cove/small"]);
     assert_eq!(subjects.lines().count(), 2, "{subjects}");
-    nothing_left(&world, &engine);
+    nothing_left(world, engine);
+}
+
+/// The socket goes away while an agent works, and comes back.
+fn goes_away(name: &'static str) {
+    let Some(engine) = ContainerEngine::of(name, &format!("{name} goes away in a run")) else { return };
+    let mut world = World::new(Account::Own);
+    let socket = world.path("engine.sock");
+    let mut cut = Cut::before(&engine.socket, &socket);
+    engine.tell(&mut world, &socket);
+    let small = Small::new(&world, 2);
+    let run = in_the_middle(&world, &small, &engine);
+    cut.cut();
+    troubled(&world, &run);
+    cut.mend();
+    ends_well(&world, &small, &run, &engine);
+}
+
+#[test]
+fn dockerd_is_killed_and_started_again() {
+    let Some(mut docker) = OwnDocker::start("dockerd_is_killed_and_started_again") else { return };
+    let engine = docker.engine();
+    let mut world = World::new(Account::Own);
+    engine.tell(&mut world, &engine.socket);
+    let small = Small::new(&world, 2);
+    let run = in_the_middle(&world, &small, &engine);
+    docker.kill();
+    troubled(&world, &run);
+    docker.again();
+    ends_well(&world, &small, &run, &engine);
 }
 
 #[test]

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use cove_core::engine::collect;
-use cove_core::{
-    Engine, EngineKind, Error, ErrorKind, ExecSpec, InstanceId, Limits, Root, SandboxId, SandboxSpec,
-};
+use cove_core::{Engine, EngineKind, Error, ErrorKind, ExecSpec, InstanceId, Limits, Root, SandboxId, SandboxSpec};
 use cove_engines::container::Containers;
 use cove_engines::container::client::{Client, PATIENCE, name};
 use cove_engines::container::image::ensure;
@@ -197,7 +195,10 @@ fn answers() -> Vec<(&'static str, Fault)> {
         ("an error below 200", Fault::Answer(http("200 OK", r#"{"message":"boom","error":"boom"}"#))),
         ("a list for an object", Fault::Answer(http("200 OK", "[]"))),
         ("a number too deep", Fault::Answer(http("200 OK", &"[".repeat(100_000)))),
-        ("the wrong version", Fault::Answer(http("400 Bad Request", r#"{"message":"client version 1.99 is too new"}"#))),
+        (
+            "the wrong version",
+            Fault::Answer(http("400 Bad Request", r#"{"message":"client version 1.99 is too new"}"#)),
+        ),
         ("a redirection", Fault::Answer(http("301 Moved Permanently\r\nLocation: http://example.com/", "{}"))),
     ]
 }
@@ -222,7 +223,10 @@ fn odd_answers(bench: &Bench) {
     for (title, fault) in [
         ("create refused", Fault::AnswerTo("/containers/create", http("409 Conflict", r#"{"message":"boom"}"#))),
         ("create without an id", Fault::AnswerTo("/containers/create", http("201 Created", "{}"))),
-        ("create with another's id", Fault::AnswerTo("/containers/create", http("201 Created", r#"{"Id":"../../x","Warnings":[]}"#))),
+        (
+            "create with another's id",
+            Fault::AnswerTo("/containers/create", http("201 Created", r#"{"Id":"../../x","Warnings":[]}"#)),
+        ),
         ("start refused", Fault::AnswerTo("/start", http("500 Internal Server Error", r#"{"message":"boom"}"#))),
         ("start that did nothing", Fault::AnswerTo("/start", http("204 No Content", ""))),
     ] {
@@ -266,7 +270,11 @@ fn pulls() {
         ("an error in the stream", http("200 OK", stream), "no such manifest"),
         ("a stream that says nothing", http("200 OK", "{\"status\":\"done\"}\r\n"), "does not have it"),
         ("a stream that is none", http("200 OK", "<html>"), "docker.io/library/absent"),
-        ("a stream that ends early", b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"sta".to_vec(), "docker.io/library/absent"),
+        (
+            "a stream that ends early",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"sta".to_vec(),
+            "docker.io/library/absent",
+        ),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let proxy = Proxy::start(dir.path(), Path::new("/nowhere"));

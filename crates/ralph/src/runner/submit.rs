@@ -44,7 +44,7 @@ impl Runner {
             reason: None,
             request: None,
             resume_at: None,
-            engine: Some(self.engine(&spec)?),
+            engine: Some(self.engine(&spec).await?),
             base: None,
             branch: Some(branch),
             head: None,

@@ -60,7 +60,7 @@ pub(super) async fn status(State(app): State<Shared>) -> Answer<Json<Status>> {
 }
 
 /// How long an engine that nobody asked for yet may take to show what it can; it goes on by itself.
-const PROOF: Duration = Duration::from_secs(45);
+const PROOF: Duration = Duration::from_secs(30);
 
 pub(super) async fn engines(State(app): State<Shared>) -> Json<Vec<EngineReport>> {
     let reports = app.sandboxes.engines().iter().map(|engine| async {

@@ -54,6 +54,9 @@ fn parse(reference: &str) -> Result<Wanted> {
     if bare.is_some_and(|id| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())) {
         return Err(invalid().next("Name the image instead of its id"));
     }
+    if parsed.repository().bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(invalid().next("Names of images are written in lower case"));
+    }
     let repository = format!("{}/{}", parsed.registry(), parsed.repository());
     Ok(match (parsed.digest(), parsed.tag()) {
         (Some(digest), _) => Wanted { whole: format!("{repository}@{digest}"), tag: digest.to_owned(), repository },
