@@ -10,6 +10,25 @@ use cove_layers::refuse_lacking;
 /// What `auto` tries, in this order. The engine without isolation is never among them.
 const AUTO: [EngineKind; 3] = [EngineKind::Native, EngineKind::Docker, EngineKind::Podman];
 
+/// Has the engines proven that [`choose`] may take: the one that is named, or of those that `auto` tries as many
+/// as it takes until one lacks nothing.
+///
+/// # Errors
+/// Why the named engine is not there. Of those that `auto` passes over none.
+pub(crate) async fn prove(engines: &[Arc<dyn Engine>], wanted: &str, spec: &SandboxSpec) -> Result<()> {
+    let automatic = wanted == "auto" || wanted.is_empty();
+    let kinds = if automatic { AUTO.to_vec() } else { vec![kind_of(wanted)?] };
+    for engine in kinds.into_iter().filter_map(|kind| engines.iter().find(|e| e.kind() == kind)) {
+        match engine.prove().await {
+            Err(error) if !automatic => return Err(error),
+            Err(error) => tracing::debug!(engine = %engine.kind(), %error, "passed over"),
+            Ok(()) if engine.capabilities().lacking(spec).is_empty() => break,
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
 /// The engine for `spec`, and the specification as it will be asked for: unchanged, except for the
 /// engine without isolation (see [`without_isolation`]).
 pub(crate) fn choose(

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::RwLock;
 use tokio_util::task::TaskTracker;
 
-use crate::choice::choose;
+use crate::choice::{choose, prove};
 use crate::find::find;
 
 /// Sandboxes of one instance that may live at once.
@@ -78,6 +78,15 @@ impl Sandboxes {
         &self.inner.engines
     }
 
+    /// Has the engines proven that [`choose`](Self::choose) may take. May take seconds the first time, when the
+    /// engine is one that waits until it is asked for.
+    ///
+    /// # Errors
+    /// Why the engine that is named is not there, and what to do.
+    pub async fn prove(&self, engine: &str, spec: &SandboxSpec) -> Result<()> {
+        prove(&self.inner.engines, engine, spec).await
+    }
+
     /// The engine that would serve `spec`. `auto` takes the first of native, docker and podman that
     /// proved everything asked for. `direct` needs consent and is asked only for what it can give.
     ///
@@ -126,6 +135,7 @@ impl Sandboxes {
         }
         check_name(&spec.name)?;
         spec.validate()?;
+        prove(&self.inner.engines, engine, &spec).await?;
         let (engine, spec) = choose(&self.inner.engines, engine, accept_no_sandbox, &spec)?;
         let inner = self.inner.clone();
         let task = self.inner.tasks.spawn(async move {

@@ -61,6 +61,16 @@ pub trait Engine: Send + Sync {
     /// What it can do on this host, as its probe found when the adapter was made.
     fn capabilities(&self) -> &Capabilities;
 
+    /// Sees to it that [`capabilities`](Self::capabilities) tell what this host has. An engine that is costly to
+    /// prove may wait with it until somebody asks, and tells until then that it was not asked. Repeating is
+    /// cheap; others prove themselves when they are made.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Denied` or `Unsupported`, why there is no such engine here and what to do.
+    async fn prove(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Builds and starts a sandbox and proves it.
     ///
     /// On success it runs and its attestation has no deviation. On failure nothing of it is left.

@@ -47,6 +47,10 @@ impl Engine for Contextual {
         self.inner.capabilities()
     }
 
+    async fn prove(&self) -> Result<()> {
+        self.inner.prove().await.map_err(self.place("prove", None))
+    }
+
     async fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<SandboxInfo> {
         self.inner.create(id, spec).await.map_err(self.place("create", Some(id)))
     }

@@ -71,6 +71,10 @@ impl Engine for Bounded {
         self.inner.capabilities()
     }
 
+    async fn prove(&self) -> Result<()> {
+        self.inner.prove().await
+    }
+
     /// At the deadline what was half built is removed, so that nothing of it is left.
     async fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<SandboxInfo> {
         let made = within("Creating a sandbox", self.deadlines.create, self.inner.create(id, spec)).await;

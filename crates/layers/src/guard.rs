@@ -71,6 +71,10 @@ impl Engine for Guarded {
         self.inner.capabilities()
     }
 
+    async fn prove(&self) -> Result<()> {
+        self.inner.prove().await
+    }
+
     async fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<SandboxInfo> {
         spec.validate()?;
         refuse_lacking(self.kind(), self.capabilities(), spec)?;

@@ -51,6 +51,10 @@ impl Engine for Traced {
         self.inner.capabilities()
     }
 
+    async fn prove(&self) -> Result<()> {
+        watched(self.span("prove", None), self.inner.prove()).await
+    }
+
     async fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<SandboxInfo> {
         watched(self.span("create", Some(id)), self.inner.create(id, spec)).await
     }

@@ -12,8 +12,10 @@ use cove_core::{
 /// earlier daemon made is left alone.
 pub(crate) struct Absent {
     kind: EngineKind,
+    class: ErrorKind,
     capabilities: Capabilities,
     why: String,
+    next: String,
 }
 
 impl Absent {
@@ -21,12 +23,17 @@ impl Absent {
         let why = error.told().join(": ");
         let capabilities =
             Control::ALL.into_iter().fold(Capabilities::default(), |all, control| all.missing(control, why.clone()));
-        Self { kind, capabilities, why }
+        let next = error.next_step().unwrap_or("`cove doctor` shows what this host lacks").to_owned();
+        let class = match error.kind() {
+            told @ (ErrorKind::Denied | ErrorKind::Unsupported) => told,
+            _ => ErrorKind::Unavailable,
+        };
+        Self { kind, class, capabilities, why, next }
     }
 
-    fn refuse<T>(&self) -> Result<T> {
-        Err(Error::new(ErrorKind::Unavailable, format!("The engine {} cannot be used: {}", self.kind, self.why))
-            .next("`cove doctor` shows what this host lacks"))
+    pub(crate) fn refuse<T>(&self) -> Result<T> {
+        Err(Error::new(self.class, format!("The engine {} cannot be used: {}", self.kind, self.why))
+            .next(self.next.clone()))
     }
 }
 
@@ -38,6 +45,10 @@ impl Engine for Absent {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    async fn prove(&self) -> Result<()> {
+        self.refuse()
     }
 
     async fn create(&self, _: &SandboxId, _: &SandboxSpec) -> Result<SandboxInfo> {

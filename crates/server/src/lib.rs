@@ -14,6 +14,7 @@ mod idempotency;
 mod listen;
 mod lock;
 mod metrics;
+mod on_demand;
 mod options;
 mod place;
 mod port;

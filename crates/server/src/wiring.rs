@@ -10,14 +10,16 @@ use cove_core::error::Context;
 use cove_core::run::RunRequest;
 use cove_core::{AttemptId, Engine, EngineKind, ErrorKind, Result, RunId, RunRecord, RunSpec, SystemClock};
 use cove_egress::Doors;
+use cove_engines::images::Images;
 use cove_engines::native::Native;
-use cove_engines::{Direct, HelperProgram, LocalEngine};
+use cove_engines::{Direct, HelperProgram, LocalEngine, docker, podman};
 use cove_git::Git;
 use cove_ralph::{Dependencies, Runner};
 use tokio::sync::broadcast;
 
 use crate::absent::Absent;
 use crate::daemon::Daemon;
+use crate::on_demand::{Make, OnDemand};
 use crate::options::Options;
 use crate::port::{Foundation, Runs, Wiring};
 
@@ -38,6 +40,25 @@ impl Standard {
     }
 }
 
+impl Standard {
+    /// An engine on a container daemon of this machine; looked for when somebody asks for it.
+    fn containers(&self, kind: EngineKind, foundation: &Foundation) -> Arc<dyn Engine> {
+        let (helper, instance) = (self.helper.clone(), foundation.instance.clone());
+        let state = foundation.options.state_dir.clone();
+        let images = Images::new(foundation.options.cache_dir.join("images"));
+        let used = state.join("engines").join(format!("{kind}.used"));
+        let make: Make = Arc::new(move || {
+            let found = match kind {
+                EngineKind::Docker => docker::kind(&docker::socket()?, &state, &helper)?,
+                _ => podman::kind(&podman::socket(&state)?, &state, &helper)?,
+            };
+            let engine = LocalEngine::new(found.with_images(images.clone()), &state, instance.clone(), helper.clone())?;
+            Ok(Arc::new(engine) as Arc<dyn Engine>)
+        });
+        Arc::new(OnDemand::new(kind, used, make))
+    }
+}
+
 impl Daemon {
     /// Starts a daemon with everything this build has.
     ///
@@ -54,6 +75,7 @@ impl Wiring for Standard {
         let (helper, instance) = (self.helper.clone(), foundation.instance.clone());
         let state = foundation.options.state_dir.clone();
         let images = foundation.options.cache_dir.join("images");
+        let containers = [EngineKind::Docker, EngineKind::Podman].map(|kind| self.containers(kind, foundation));
         // Probing builds sandboxes and waits for them.
         let probed = tokio::task::spawn_blocking(move || -> Result<Vec<Arc<dyn Engine>>> {
             let native = Native::new(&images, &helper)
@@ -63,7 +85,8 @@ impl Wiring for Standard {
                 Err(error) => Arc::new(Absent::new(EngineKind::Native, &error)),
             };
             let direct = LocalEngine::new(Direct::new(), &state, instance, helper)?;
-            Ok(vec![native, Arc::new(direct)])
+            let [docker, podman] = containers;
+            Ok(vec![native, docker, podman, Arc::new(direct)])
         });
         probed.await.context(ErrorKind::Internal, "Probing the engines failed unexpectedly")?
     }

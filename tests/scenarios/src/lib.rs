@@ -7,12 +7,14 @@
     reason = "a test fails by panicking and says what it skips"
 )]
 
+mod container;
 mod process;
 mod repository;
 mod server;
 mod story;
 mod world;
 
+pub use container::{ContainerEngine, Cut, OwnDocker};
 pub use process::{Finished, finish, wait_until};
 pub use repository::Repository;
 pub use server::GitServer;

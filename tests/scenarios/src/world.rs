@@ -119,6 +119,8 @@ impl World {
             }
         };
         command.env_clear();
+        // A machine's own engines are nobody's here, unless a scenario names one.
+        command.env("DOCKER_HOST", "unix:///nowhere/docker.sock").env("CONTAINER_HOST", "unix:///nowhere/podman.sock");
         for name in ["PATH", "LANG", "TMPDIR"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);

@@ -25,7 +25,9 @@ pub fn up(directory: &Path, root: bool) -> Up {
     };
     let server = started().map_err(Absence::Failed)?;
     let socket = directory.join("podman.sock").display().to_string();
-    Ok((Box::new(server), vec![("COVE_TEST_PODMAN".to_owned(), socket)]))
+    let script = directory.join("as").display().to_string();
+    let variables = vec![("COVE_TEST_PODMAN".to_owned(), socket), ("COVE_TEST_PODMAN_AS".to_owned(), script)];
+    Ok((Box::new(server), variables))
 }
 
 /// Starts the service of an ordinary account below `directory`: of [`ACCOUNT`] when we are root, of our

@@ -364,7 +364,13 @@ async fn engines(context: &Context) -> Engines {
             out.push(Check::warning(name, "works, without any isolation", "Only with --i-accept-no-sandbox"));
         } else {
             let why = report.why.unwrap_or_else(|| "not available".to_owned());
-            out.push(Check::warning(name, why, "cove engine test shows each control"));
+            // Nobody needs all of them.
+            let other = matches!(report.kind, cove_core::EngineKind::Docker | cove_core::EngineKind::Podman);
+            out.push(if other && usable {
+                Check::absent(name, why)
+            } else {
+                Check::warning(name, why, "cove engine test shows each control")
+            });
         }
     }
     Engines { checks: out, usable, native }

@@ -95,6 +95,9 @@ impl World {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
+            // A machine's own engines are nobody's here.
+            .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
+            .env("CONTAINER_HOST", "unix:///nowhere/podman.sock")
             .env("LANG", "C.UTF-8")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,6 +1,7 @@
 //! A connection to a container engine of this machine, and what its errors mean.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bollard::errors::Error as Refusal;
@@ -90,6 +91,17 @@ fn text(socket: &Path) -> Result<&str> {
     socket.to_str().ok_or_else(|| Error::invalid(format!("{} cannot be an engine's socket", socket.display())))
 }
 
+/// Name of a variable that lowers every wait for an engine to so many milliseconds; for tests of engines that
+/// do not answer. Unset outside of them.
+pub const PATIENCE: &str = "COVE_TEST_ENGINE_PATIENCE_MS";
+
+/// A wait for an engine, as long as usual unless a test wants it shorter.
+pub fn patience(usual: Duration) -> Duration {
+    static BOUND: OnceLock<Option<Duration>> = OnceLock::new();
+    let bound = BOUND.get_or_init(|| Some(Duration::from_millis(std::env::var(PATIENCE).ok()?.parse().ok()?)));
+    bound.map_or(usual, |bound| usual.min(bound))
+}
+
 /// Awaits a call for at most `limit`.
 ///
 /// # Errors
@@ -100,6 +112,7 @@ pub async fn within<T>(
     limit: Duration,
     call: impl Future<Output = std::result::Result<T, Refusal>>,
 ) -> Result<T> {
+    let limit = patience(limit);
     match tokio::time::timeout(limit, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(trouble(engine, what, error)),
@@ -171,20 +184,4 @@ fn denied(error: &Refusal) -> bool {
 pub fn line(text: &str) -> String {
     let clean: String = text.trim().chars().take(600).map(|c| if c.is_control() { ' ' } else { c }).collect();
     clean
-}
-
-/// The socket that an address of the form `unix://PATH`, or a plain path, names.
-///
-/// # Errors
-/// `Unsupported` for every other form: sandboxes are made on this machine only.
-pub fn local(engine: EngineKind, address: &str) -> Result<PathBuf> {
-    let path = address.strip_prefix("unix://").unwrap_or(address);
-    if path.starts_with('/') && (address.starts_with("unix://") || !address.contains("://")) {
-        return Ok(PathBuf::from(path));
-    }
-    Err(Error::new(
-        ErrorKind::Unsupported,
-        format!("{} at {address} is another machine's; sandboxes are made on this one only", name(engine)),
-    )
-    .next("Name a socket of this machine as unix:///PATH, or use the engine native"))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cove_core::error::Context;
-use cove_core::{Capabilities, EngineKind, Error, ErrorKind, Result, Root, SandboxId, SandboxSpec};
+use cove_core::{Capabilities, EngineKind, Error, ErrorKind, Result, Root, SandboxId, SandboxSpec, Swept};
 use serde_json::Value;
 
 use super::client::{Address, Client, name};
@@ -14,7 +14,8 @@ use super::launch::{Options, refuse_what_is_not_offered};
 use super::look::{self, About};
 use super::probe::{ARGUMENT, Question};
 use super::remains::Left;
-use super::{base, cache, image};
+use super::{base, cache, image, removal};
+use crate::images::Images;
 use crate::local::Kind;
 use crate::native::{lockdown, probe};
 use crate::supervisor::HelperProgram;
@@ -23,6 +24,9 @@ use crate::supervisor::launch::Remains;
 /// How long proving may take: several containers one after the other.
 const PROBE: Duration = Duration::from_secs(180);
 
+/// How old an image that was made here grows without a sandbox on it.
+const IMAGES: Duration = Duration::from_secs(14 * 86_400);
+
 /// Docker or Podman.
 pub struct Containers {
     dialect: &'static dyn Dialect,
@@ -30,6 +34,7 @@ pub struct Containers {
     facts: Facts,
     capabilities: Capabilities,
     remains: Left,
+    images: Images,
 }
 
 impl Containers {
@@ -72,7 +77,15 @@ impl Containers {
                 capabilities
             }
         };
-        Ok(Self { dialect, remains: Left { address: address.clone() }, address, facts, capabilities })
+        let images = Images::new(state.join("images"));
+        Ok(Self { dialect, remains: Left { address: address.clone() }, address, facts, capabilities, images })
+    }
+
+    /// Unpacking archives with this cache instead of one in the state directory.
+    #[must_use]
+    pub fn with_images(mut self, images: Images) -> Self {
+        self.images = images;
+        self
     }
 
     /// Where the engine listens and what was agreed on.
@@ -95,7 +108,7 @@ fn program() -> String {
 fn greet(engine: EngineKind, socket: &Path) -> Result<(Address, About)> {
     let socket = PathBuf::from(socket);
     let asked = std::thread::spawn(move || {
-        super::removal::runtime()?.block_on(async {
+        removal::runtime()?.block_on(async {
             let client = Client::connect(engine, &socket).await?;
             let about = look::get_within::<About>(&client.address, "/info", Duration::from_secs(10)).await?;
             Ok((client.address, about.unwrap_or_default()))
@@ -143,10 +156,15 @@ impl Kind for Containers {
     }
 
     async fn prepare(&self, _id: &SandboxId, spec: &SandboxSpec) -> Result<Value> {
+        let address = self.address.clone();
+        // A service that ended by itself is started again.
+        tokio::task::spawn_blocking(move || removal::speaking(&address).map(drop))
+            .await
+            .context(ErrorKind::Internal, "Waiting for the engine was cut off")??;
         let client = Client::to(&self.address)?;
         let image = match &spec.root {
             Root::Host => base::ensure(&client).await?,
-            root => image::ensure(&client, root).await?,
+            root => image::ensure(&client, &self.images, root).await?,
         };
         if !image.architecture.is_empty() && image.architecture != base::architecture() {
             return Err(Error::new(
@@ -161,5 +179,9 @@ impl Kind for Containers {
 
     fn remains(&self) -> &dyn Remains {
         &self.remains
+    }
+
+    async fn tidy(&self) -> Result<Vec<Swept>> {
+        image::collect(&Client::to(&self.address)?, IMAGES).await
     }
 }

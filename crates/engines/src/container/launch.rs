@@ -17,7 +17,7 @@ use super::image::Image;
 use super::join::{Door, Guest};
 use super::layout::Layout;
 use super::look::{self, Life};
-use super::removal::{remove, runtime};
+use super::removal::{remove, runtime, speaking};
 use super::request;
 use super::sandbox::ContainerSandbox;
 use super::{mounts, remains};
@@ -312,7 +312,7 @@ impl Container {
     }
 
     fn undo(&self, error: Error) -> Error {
-        let removed = runtime()
+        let removed = speaking(&self.address)
             .and_then(|runtime| runtime.block_on(async { remove(&Client::to(&self.address)?, &self.id).await }));
         match removed {
             Ok(()) => {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::client::{Address, line, name};
+use super::client::{Address, line, name, patience};
 
 /// Longest answer that is read.
 const ANSWER_BYTES: usize = 16 << 20;
@@ -39,7 +39,7 @@ pub async fn get<T: DeserializeOwned>(address: &Address, path: &str) -> Result<O
 /// As [`get`].
 pub async fn get_within<T: DeserializeOwned>(address: &Address, path: &str, limit: Duration) -> Result<Option<T>> {
     let engine = address.engine;
-    let answered = tokio::time::timeout(limit, ask(address, path)).await;
+    let answered = tokio::time::timeout(patience(limit), ask(address, path)).await;
     let (status, bytes) = answered.unwrap_or_else(|_| {
         Err(Error::new(ErrorKind::Timeout, format!("{} did not answer in time", name(engine))).with("call", path))
     })?;

@@ -18,6 +18,7 @@
 pub mod client;
 pub mod image;
 pub mod look;
+pub mod whereabouts;
 
 pub(crate) mod base;
 pub(crate) mod cache;

@@ -8,7 +8,7 @@ use cove_core::{InstanceId, Result, SandboxId, Swept};
 use super::client::{Address, Client};
 use super::launch::Options;
 use super::look;
-use super::removal::{remove, runtime};
+use super::removal::{remove, speaking};
 use super::request::{INSTANCE, MANAGED, SANDBOX, container_name};
 use crate::supervisor::launch::{Place, Remains};
 
@@ -25,7 +25,7 @@ pub struct Left {
 impl Left {
     fn of(&self, instance: &InstanceId) -> Result<Vec<(String, SandboxId)>> {
         let labels = [(MANAGED, "true"), (INSTANCE, instance.as_str())];
-        let found = runtime()?.block_on(look::labelled(&self.address, &labels))?;
+        let found = speaking(&self.address)?.block_on(look::labelled(&self.address, &labels))?;
         let known = |(id, labels): (String, std::collections::HashMap<String, String>)| {
             Some((id, labels.get(SANDBOX)?.parse().ok()?))
         };
@@ -49,7 +49,7 @@ impl Remains for Left {
         let options: Option<Options> = serde_json::from_value(place.options.clone()).ok();
         let address = options.map_or_else(|| self.address.clone(), |options| options.address);
         let name = container_name(&place.instance, &place.id);
-        let runtime = runtime()?;
+        let runtime = speaking(&address)?;
         runtime.block_on(async {
             let Some(seen) = look::container(&address, &name).await? else { return Ok(Vec::new()) };
             // By the labels, never by the name: a stranger may have it.

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
-use cove_core::{Error, ErrorKind, Result};
+use cove_core::{EngineKind, Error, ErrorKind, Result};
 
-use super::client::{Client, name};
+use super::client::{Address, Client, name, patience};
 use super::look;
 
 /// How long a removal is tried.
@@ -23,6 +23,18 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
     built.map_err(|error| Error::internal("No runtime can be made").because(error))
 }
 
+/// A runtime to speak to the engine at `address` in; one of Podman's services that has ended is started again.
+/// May wait for it: not from an asynchronous task.
+///
+/// # Errors
+/// `Internal` when the system gives none, `Unavailable` when the service does not start.
+pub fn speaking(address: &Address) -> Result<tokio::runtime::Runtime> {
+    if address.engine == EngineKind::Podman {
+        crate::podman::service::awaken(&address.socket)?;
+    }
+    runtime()
+}
+
 /// Removes a container, living or not, with the volumes that were made for it, and looks until it is gone.
 /// One that is not there is no error.
 ///
@@ -30,6 +42,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 /// `Unavailable` with the engine's name when it cannot be reached, `Timeout` when the container stays.
 pub async fn remove(client: &Client, container: &str) -> Result<()> {
     let begun = Instant::now();
+    let enough = patience(PATIENCE);
     let options = || RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     let mut pause = Duration::from_millis(20);
     loop {
@@ -45,11 +58,11 @@ pub async fn remove(client: &Client, container: &str) -> Result<()> {
                     .with("state", format!("{:?}", seen.life))
             }
         };
-        if begun.elapsed() >= PATIENCE {
+        if begun.elapsed() >= enough {
             return Err(stays(client, container, last));
         }
         // A daemon that is gone does not come back within a removal's patience times many.
-        if last.kind() == ErrorKind::Unavailable && begun.elapsed() >= PATIENCE / 6 {
+        if last.kind() == ErrorKind::Unavailable && begun.elapsed() >= enough / 6 {
             return Err(stays(client, container, last));
         }
         tokio::time::sleep(pause).await;

@@ -17,7 +17,7 @@ use super::dialect::Dialect;
 use super::launch::{Found, Options};
 use super::look;
 use super::remains;
-use super::removal::{remove, runtime};
+use super::removal::{remove, runtime, speaking};
 use crate::filter::landlock::WITNESS;
 use crate::native::cgroup::hierarchy::{Version, parse};
 use crate::native::lockdown::capability_set;
@@ -55,7 +55,7 @@ impl ContainerSandbox {
 
     /// The engine's own kill, where ours is not permitted.
     fn kill_by_engine(&self) -> Result<()> {
-        runtime()?.block_on(async {
+        speaking(&self.address)?.block_on(async {
             let client = Client::to(&self.address)?;
             let signal = KillContainerOptionsBuilder::default().signal("KILL").build();
             let killed = client.docker.kill_container(&self.id, Some(signal));
@@ -162,7 +162,7 @@ impl Launched for ContainerSandbox {
         if self.removed {
             return Ok(());
         }
-        runtime()?.block_on(async { remove(&Client::to(&self.address)?, &self.id).await })?;
+        speaking(&self.address)?.block_on(async { remove(&Client::to(&self.address)?, &self.id).await })?;
         remains::note_gone(&self.dir);
         self.removed = true;
         Ok(())

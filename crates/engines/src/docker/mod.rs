@@ -1,19 +1,25 @@
 //! The Docker engine: sandboxes as containers of a `dockerd` on this machine.
 
 pub(crate) mod dialect;
-mod socket;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cove_core::{InstanceId, Result};
 
 use crate::container::launch::ContainerLauncher;
+use crate::container::whereabouts;
 use crate::container::{Containers, dialect::Dialect};
 use crate::local::LocalEngine;
 use crate::supervisor::HelperProgram;
 use crate::supervisor::launch::Launcher;
 
-pub use socket::find as socket;
+/// The socket that `docker` would speak to.
+///
+/// # Errors
+/// Those of [`whereabouts::docker`].
+pub fn socket() -> Result<PathBuf> {
+    whereabouts::docker(&whereabouts::environment)
+}
 
 /// The daemon's side, for the `dockerd` at `socket`; see [`Containers::new`].
 ///

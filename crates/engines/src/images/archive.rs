@@ -266,7 +266,7 @@ struct OciManifest {
 }
 
 /// The machine's architecture in the words of image indices.
-pub(super) fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -63,6 +63,17 @@ fn make(path: &Path) -> Result<()> {
         .context(ErrorKind::Internal, format!("{} cannot be made", path.display()))
 }
 
+/// A lock that its holder drops.
+pub(crate) type Lock = Flock<fs::File>;
+
+/// Waits until nobody else holds `key`.
+pub(super) fn exclusive(cache: &Path, key: &str) -> Result<Lock> {
+    let locks = cache.join("locks");
+    make(cache)?;
+    make(&locks)?;
+    lock(&locks.join(format!("{key}.lock")))
+}
+
 fn lock(path: &Path) -> Result<Flock<fs::File>> {
     let file =
         fs::File::create(path).context(ErrorKind::Internal, format!("The lock {} cannot be made", path.display()))?;

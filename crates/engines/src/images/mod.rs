@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use cove_core::error::Context as _;
 use cove_core::{Error, ErrorKind, Result, Root};
 
+pub(crate) use archive::architecture;
 pub use unpack::Bounds;
 
 /// Turns any [`Root`] but the host's into a directory.
@@ -44,6 +45,18 @@ impl Images {
     pub fn with_bounds(mut self, bounds: Bounds) -> Self {
         self.bounds = bounds;
         self
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Holds others off, of other processes too, that make the same thing; until it is dropped.
+    pub(crate) async fn lock(&self, key: &str) -> Result<cache::Lock> {
+        let (cache, key) = (self.cache.clone(), key.to_owned());
+        tokio::task::spawn_blocking(move || cache::exclusive(&cache, &key))
+            .await
+            .context(ErrorKind::Internal, "Waiting for an image was cut off")?
     }
 
     /// The directory for `root`; `None` for the host's own. Repeating is cheap: an archive is known by

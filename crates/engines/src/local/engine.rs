@@ -299,6 +299,7 @@ impl<K: Kind> Engine for LocalEngine<K> {
             Ok(swept)
         });
         swept.extend(more.await?);
+        swept.extend(self.shelf.kind.tidy().await.unwrap_or_default());
         Ok(swept)
     }
 }

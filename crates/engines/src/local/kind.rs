@@ -1,7 +1,7 @@
 //! What tells one local engine from another.
 
 use async_trait::async_trait;
-use cove_core::{Capabilities, EngineKind, Result, SandboxId, SandboxSpec};
+use cove_core::{Capabilities, EngineKind, Result, SandboxId, SandboxSpec, Swept};
 use serde_json::Value;
 
 use crate::supervisor::launch::Remains;
@@ -29,6 +29,12 @@ pub trait Kind: Send + Sync + 'static {
     /// launcher as `Place::options`. Must leave nothing behind that belongs to this sandbox alone.
     async fn prepare(&self, _id: &SandboxId, _spec: &SandboxSpec) -> Result<Value> {
         Ok(Value::Null)
+    }
+
+    /// Removes what it made for several sandboxes and nobody needs any more. Part of a sweep; failing
+    /// harms nothing.
+    async fn tidy(&self) -> Result<Vec<Swept>> {
+        Ok(Vec::new())
     }
 
     /// What supervisors may leave behind.

@@ -18,8 +18,19 @@ use crate::supervisor::plan::Directory;
 const READY: Duration = Duration::from_secs(90);
 
 /// Variables of the daemon that a supervisor gets; the rest may hold secrets.
-const KEPT: [&str; 7] =
-    ["PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "RUST_BACKTRACE", "LANG"];
+const KEPT: [&str; 10] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "RUST_BACKTRACE",
+    "LANG",
+    // A Podman service that is started again has the settings of the one before.
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    crate::container::client::PATIENCE,
+];
 
 /// Starts the supervisor of `dir` and waits until its sandbox runs. `lock` goes over to it.
 pub async fn start(helper: &HelperProgram, dir: &Directory, lock: OwnedFd) -> Result<()> {

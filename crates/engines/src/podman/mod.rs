@@ -1,19 +1,26 @@
 //! The Podman engine: sandboxes as containers of Podman on this machine, rootful or rootless.
 
 pub(crate) mod dialect;
-mod socket;
+pub mod service;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cove_core::{InstanceId, Result};
 
 use crate::container::launch::ContainerLauncher;
+use crate::container::whereabouts::environment;
 use crate::container::{Containers, dialect::Dialect};
 use crate::local::LocalEngine;
 use crate::supervisor::HelperProgram;
 use crate::supervisor::launch::Launcher;
 
-pub use socket::find as socket;
+/// The socket to speak to; a service of our own below `state` is started where none stands. May wait for it.
+///
+/// # Errors
+/// Those of [`service::socket`].
+pub fn socket(state: &Path) -> Result<PathBuf> {
+    service::socket(&environment, state)
+}
 
 /// The daemon's side, for the Podman at `socket`; see [`Containers::new`].
 ///

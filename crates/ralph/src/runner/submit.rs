@@ -44,7 +44,7 @@ impl Runner {
             reason: None,
             request: None,
             resume_at: None,
-            engine: Some(self.engine(&spec)?),
+            engine: Some(self.engine(&spec).await?),
             base: None,
             branch: Some(branch),
             head: None,
@@ -84,13 +84,13 @@ impl Runner {
             let policy = EgressPolicy { allow, block: spec.block_hosts.clone(), allow_private: true };
             self.shared.deps.door.open("check", &policy).await?.close().await;
         }
-        self.engine(spec)?;
+        self.engine(spec).await?;
         check_repository(self, spec).await?;
         Ok(prd)
     }
 
     /// The engine that serves agents and gates of this run.
-    fn engine(&self, spec: &RunSpec) -> Result<String> {
+    async fn engine(&self, spec: &RunSpec) -> Result<String> {
         let place = Place::new(&self.shared.deps.data_dir, &RunId::new());
         let mut wanted = blueprint(spec, Network::Door { socket: place.root().join("door.sock") });
         wanted.mounts = vec![cove_core::Mount {
@@ -101,6 +101,7 @@ impl Runner {
         }];
         wanted.validate()?;
         let sandboxes = &self.shared.deps.sandboxes;
+        sandboxes.prove(&spec.engine, &wanted).await?;
         let engine = sandboxes.choose(&spec.engine, spec.accept_no_sandbox, &wanted)?;
         if spec.gate_hosts.is_empty() {
             wanted.network = Network::None;

@@ -1,12 +1,14 @@
 //! The server itself.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use cove_api::{EngineReport, Status};
 use cove_control::Findable;
+use cove_core::capability::Finding;
 use cove_core::{EngineKind, Isolation, Records};
 use http::header::CONTENT_TYPE;
 
@@ -57,6 +59,28 @@ pub(super) async fn status(State(app): State<Shared>) -> Answer<Json<Status>> {
     }))
 }
 
+/// How long an engine that nobody asked for yet may take to show what it can; it goes on by itself.
+const PROOF: Duration = Duration::from_secs(30);
+
 pub(super) async fn engines(State(app): State<Shared>) -> Json<Vec<EngineReport>> {
-    Json(app.sandboxes.engines().iter().map(|engine| EngineReport::of(&**engine)).collect())
+    let reports = app.sandboxes.engines().iter().map(|engine| async {
+        let proof = tokio::time::timeout(PROOF, engine.prove()).await;
+        let mut report = EngineReport::of(&**engine);
+        let why = match proof {
+            Ok(Ok(())) => return report,
+            Ok(Err(error)) => match error.next_step() {
+                Some(next) => format!("{}. {next}", error.message()),
+                None => error.message().to_owned(),
+            },
+            Err(_) => "It did not show in time what it can; ask again".to_owned(),
+        };
+        for control in &mut report.controls {
+            control.finding = Finding::Missing { reason: why.clone() };
+        }
+        report.available = false;
+        report.isolation.clear();
+        report.why = Some(why);
+        report
+    });
+    Json(futures_util::future::join_all(reports).await)
 }
