@@ -56,7 +56,11 @@ impl Containers {
                 .because(error)
         })?;
         let (address, about) = greet(engine, &socket)?;
-        let facts = Facts { rootless: about.has("rootless"), own_users: about.has("rootless") || about.has("userns") };
+        let facts = Facts {
+            rootless: about.has("rootless"),
+            own_users: about.has("rootless") || about.has("userns"),
+            groups_v1: about.cgroup_version.as_deref().is_some_and(|version| version.trim_start_matches('v') == "1"),
+        };
         refuse_others_machines(&about, engine)?;
         let key = cache::Key {
             address: address.clone(),

@@ -43,14 +43,6 @@ impl Workspace {
         }
     }
 
-    /// The same after its directory was renamed.
-    pub(crate) fn moved(self, path: PathBuf) -> Self {
-        match self {
-            Self::Plain(_) => Self::Plain(path),
-            Self::Layered(layered) => Self::Layered(layered.moved(path)),
-        }
-    }
-
     /// What a sandbox did in it; see [`Git::collect`].
     pub(crate) async fn collect(
         &self,
