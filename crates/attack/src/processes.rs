@@ -180,13 +180,13 @@ fn end_child(number: &str) -> Outcome {
 fn trace_child() -> Outcome {
     let pid = child()?;
     // SAFETY: our own child.
-    let outcome = unsafe {
+    let seized = unsafe {
         let seized = libc::syscall(libc::SYS_ptrace, PTRACE_SEIZE, pid, 0, 0);
-        let outcome = at("ptrace", check(seized)).map(|_| "a child is traced".to_owned());
+        let seized = at("ptrace", check(seized));
         libc::kill(pid, libc::SIGKILL);
-        outcome
+        seized
     };
-    outcome
+    seized.map(|_| "a child is traced".to_owned())
 }
 
 /// Where this process has its stack mapped is a fair guess for another program, too; what counts is

@@ -84,7 +84,7 @@ impl Score {
 
     /// Weight held in percent; never rounded up to 100.
     pub fn percent(&self) -> u32 {
-        if self.weight == 0 { 100 } else { self.weight_held * 100 / self.weight }
+        (self.weight_held * 100).checked_div(self.weight).unwrap_or(100)
     }
 }
 

@@ -129,9 +129,9 @@ async fn odd_sources_are_shown_or_refused(setup: &Setup) {
     }
     // All at once: an engine that takes each takes them together.
     let Some((id, _)) = with_mounts(setup, mounts).await else { return };
-    for number in 0..NAUGHTY.len() {
+    for (number, name) in NAUGHTY.iter().enumerate() {
         let path = format!("/mnt/source-{number}/which");
-        assert_eq!(said(setup, &id, &["/bin/cat", &path]).await, (0, number.to_string()), "{:?}", NAUGHTY[number]);
+        assert_eq!(said(setup, &id, &["/bin/cat", &path]).await, (0, number.to_string()), "{name:?}");
     }
     within("remove", setup.engine.remove(&id)).await.unwrap();
 }
