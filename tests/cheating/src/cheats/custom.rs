@@ -9,7 +9,7 @@ const ORIGINAL: &[&str] = &["original-checks-failed"];
 pub const CUSTOM: &[Cheat] = &[
     green("rewrites the script", "printf '#!/bin/sh\\nexit 0\\n' > check.sh", ORIGINAL, "check.sh"),
     green("lets the script forget failures", "sed -i 's/^set -e/set +e/; $a exit 0' check.sh", ORIGINAL, "check.sh"),
-    green("replaces the script by a link", "ln -sf /bin/true check.sh", &["not-takeable"], ""),
+    green("replaces the script by a link", "ln -sf /dev/null check.sh", &["not-takeable"], ""),
     green(
         "replaces the script by a link inside",
         "printf 'exit 0\\n' > ok.sh; ln -sf ok.sh check.sh",
