@@ -157,7 +157,9 @@ impl Territory {
         let mut found: Vec<PathBuf> =
             ["sandboxes", "doors"].iter().flat_map(|d| entries(&self.state.join(d))).collect();
         for run in entries(&self.data.join("runs")) {
-            let stays = |name: &str| ["attempts", "prd.json", "progress.txt", "repo.git"].contains(&name);
+            let stays = |name: &str| {
+                ["attempts", "prd.json", "progress.txt", "repo.git", "stores", "tripwires.json"].contains(&name)
+            };
             found.extend(entries(&run).filter(|path| !stays(&name(path))));
         }
         let half = |path: &PathBuf| [".tmp", ".cove-", ".instance-"].iter().any(|begin| name(path).starts_with(begin));

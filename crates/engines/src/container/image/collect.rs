@@ -42,6 +42,8 @@ async fn collect_where(client: &Client, age: Duration, which: impl Fn(&str) -> b
     for image in images {
         // The filter is the engine's; this is ours.
         if !image.labels.contains_key(LABEL)
+            // Without a date of its own it is the empty base, which costs nothing and is always wanted.
+            || image.created <= 0
             || image.created > oldest
             || used.contains(plain(&image.id))
             || !which(&image.id)
