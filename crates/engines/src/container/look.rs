@@ -240,6 +240,8 @@ pub struct About {
     pub cgroup_version: Option<String>,
     /// `name=rootless`, `name=userns` and others.
     pub security_options: Option<Vec<String>>,
+    /// Podman's own word for the first of these, which older ones do not list.
+    pub rootless: bool,
     /// Which runtimes there are.
     pub runtimes: Option<HashMap<String, serde_json::Value>>,
 }
@@ -248,7 +250,8 @@ impl About {
     /// Whether the engine has this security option.
     pub fn has(&self, option: &str) -> bool {
         let wanted = format!("name={option}");
-        self.security_options.iter().flatten().any(|known| known.split(',').next() == Some(wanted.as_str()))
+        (self.rootless && option == "rootless")
+            || self.security_options.iter().flatten().any(|known| known.split(',').next() == Some(wanted.as_str()))
     }
 }
 
