@@ -98,6 +98,32 @@ pub fn tested_engines() -> Kind {
     Kind { columns: &[], id: "engine", fields: fields.map(str::to_owned).to_vec() }
 }
 
+/// Engines under attack.
+pub fn isolation() -> Kind {
+    let fields = [
+        "engine",
+        "holds",
+        "score",
+        "groups",
+        "probes",
+        "reachableCalls",
+        "families",
+        "changed",
+        "missing",
+        "seconds",
+        "lines",
+    ];
+    Kind { columns: &ISOLATION, id: "engine", fields: fields.map(str::to_owned).to_vec() }
+}
+
+static ISOLATION: [Column; 2] = [
+    column!("ENGINE", |item| (text(item, "engine"), Some(Paint::Strong))),
+    column!("HOLDS", |item| match item["holds"].as_bool() {
+        Some(true) => ("yes".to_owned(), Some(Paint::Good)),
+        _ => ("no".to_owned(), Some(Paint::Bad)),
+    }),
+];
+
 /// Settings.
 pub fn settings() -> Kind {
     let fields = ["key", "value", "origin", "overrides"].map(str::to_owned).to_vec();

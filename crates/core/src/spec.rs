@@ -95,15 +95,18 @@ impl SandboxSpec {
             if !targets.insert(&mount.target) {
                 return Err(Error::invalid(format!("Two mounts have the target {}", mount.target.display())));
             }
-            let reserved = ["/", "/proc", "/sys", "/dev", "/run/cove"];
-            if reserved.iter().any(|r| mount.target == std::path::Path::new(r))
-                || ["/proc", "/sys", "/dev", "/run/cove"].iter().any(|r| mount.target.starts_with(r))
-            {
+            if reserved(&mount.target) || mount.target.starts_with("/dev") {
                 return Err(Error::invalid(format!("The mount target {} is reserved", mount.target.display())));
             }
         }
         for tmpfs in &self.tmpfs {
             absolute("The memory-backed directory", &tmpfs.target)?;
+            if reserved(&tmpfs.target) {
+                return Err(Error::invalid(format!(
+                    "The memory-backed directory {} is reserved",
+                    tmpfs.target.display()
+                )));
+            }
         }
         for (name, value) in &self.env {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
@@ -119,6 +122,12 @@ impl SandboxSpec {
         }
         Ok(())
     }
+}
+
+/// Whether a place is the engine's own. `/dev/shm` is the sandbox's.
+fn reserved(target: &std::path::Path) -> bool {
+    let own = ["/proc", "/sys", "/dev", "/run/cove"].iter().any(|place| target.starts_with(place));
+    target == std::path::Path::new("/") || (own && target != std::path::Path::new("/dev/shm"))
 }
 
 /// Source of the root file system.

@@ -19,6 +19,8 @@ pub mod native;
 pub mod podman;
 #[cfg(target_os = "linux")]
 pub(crate) mod proof;
+#[cfg(all(test, target_os = "linux"))]
+mod races;
 #[cfg(target_os = "linux")]
 pub mod supervisor;
 

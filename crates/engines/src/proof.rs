@@ -85,8 +85,8 @@ pub fn questions(spec: &SandboxSpec, landlock: Option<u32>, witness: &str) -> Pr
     }
 }
 
-/// Those of a container whose engine keeps the host's users.
-pub const WITHOUT_USERS: &[&str] = &["cgroup", "ipc", "mnt", "net", "pid", "uts"];
+/// Those without which nothing is kept apart.
+const LEAST: &[&str] = &["ipc", "mnt", "net", "pid", "uts"];
 
 /// The namespaces of this process, of these kinds, which no sandbox may share.
 pub fn host_namespaces(kinds: &[&str]) -> BTreeMap<String, u64> {
@@ -146,7 +146,7 @@ fn check(
             let shared =
                 |(name, number): &(&String, &u64)| report.namespaces.get(*name).is_none_or(|own| own == *number);
             let mut shared: Vec<&str> = host.iter().filter(shared).map(|(name, _)| name.as_str()).collect();
-            if !WITHOUT_USERS.iter().all(|name| host.contains_key(*name)) {
+            if !LEAST.iter().all(|name| host.contains_key(*name)) {
                 shared.push("this process's own");
             }
             expect(shared.is_empty(), "its own namespaces", || format!("shared or unknown: {}", shared.join(", ")))

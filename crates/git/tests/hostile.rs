@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cove_git::{CollectedWork, CommitMessage};
 use lab::{Lab, changed, write};
@@ -685,24 +685,39 @@ async fn a_tree_that_changes_meanwhile_never_leads_outside() {
         write(&outside, &format!("f{at}"), "TOP SECRET");
         write(&workspace, &format!("flip/f{at}"), "mine");
     }
-    let stop = Arc::new(AtomicBool::new(false));
+    // Exchanged, so that at every moment one of the two is there.
+    let pairs = [("flip", "outside"), ("flip/f0", "outside/f0"), (".git/objects", "outside")].map(|(name, to)| {
+        let link = lab.path(&format!("link-{}", name.replace('/', "-")));
+        symlink(lab.path(to), &link).unwrap();
+        (workspace.join(name), link)
+    });
+    let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let flipper = std::thread::spawn({
-        let (stop, dir, aside) = (stop.clone(), workspace.join("flip"), workspace.join("aside"));
+        let (stop, rounds) = (stop.clone(), rounds.clone());
         move || {
+            use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
             while !stop.load(Ordering::Relaxed) {
-                std::fs::rename(&dir, &aside).unwrap();
-                symlink(&outside, &dir).unwrap();
-                std::fs::remove_file(&dir).unwrap();
-                std::fs::rename(&aside, &dir).unwrap();
+                for (here, link) in &pairs {
+                    // What lies below a directory that is a link now would be changed outside.
+                    if here.ends_with("f0") && here.parent().is_some_and(|dir| dir.is_symlink()) {
+                        continue;
+                    }
+                    let _ = renameat2(AT_FDCWD, here, AT_FDCWD, link, RenameFlags::RENAME_EXCHANGE);
+                }
+                rounds.fetch_add(1, Ordering::Relaxed);
             }
         }
     });
-    for at in 0..15 {
+    let (mut at, mut taken) = (0, 0);
+    while at < 15 || rounds.load(Ordering::Relaxed) < 10_000 {
         let name = format!("refs/cove/race/{at}");
-        let _ = lab.git.collect(&workspace, &bare, &base, &name, &CommitMessage::new("x")).await;
+        let done = lab.git.collect(&workspace, &bare, &base, &name, &CommitMessage::new("x")).await;
+        taken += usize::from(done.is_ok_and(|work| work.is_some_and(|work| !work.changes.is_empty())));
+        at += 1;
     }
     stop.store(true, Ordering::Relaxed);
     flipper.join().unwrap();
+    assert!(taken > 0, "the control: nothing was ever collected");
     let all = lab.plain(&bare, ["cat-file", "--batch", "--batch-all-objects"]);
     assert!(!all.contains("TOP SECRET"));
     lab.plain(&bare, ["fsck", "--strict", "--no-dangling"]);

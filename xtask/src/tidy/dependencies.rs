@@ -22,8 +22,10 @@ const TABLE: &[(&str, &[&str])] = &[
         "server",
         &["agents", "api", "control", "core", "egress", "engines", "git", "layers", "ralph", "settings", "stores"],
     ),
-    ("cli", &["agents", "api", "core", "egress", "engines", "git", "ralph", "server", "settings"]),
+    ("cli", &["agents", "api", "containment", "core", "egress", "engines", "git", "ralph", "server", "settings"]),
     ("testkit", &["core"]),
+    ("attack", &[]),
+    ("containment", &["core"]),
 ];
 
 /// Findings: arrows that the table does not have, and crates it does not name.

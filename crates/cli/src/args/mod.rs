@@ -92,7 +92,7 @@ pub enum Command {
     #[command(subcommand)]
     Daemon(DaemonCommand),
     /// Check this machine: kernel, engines, agents, space
-    Doctor,
+    Doctor(DoctorArgs),
     /// See it work: a small repository, a scripted agent, no key and no account
     Demo(DemoArgs),
     /// Run the daemon in the foreground
@@ -170,6 +170,20 @@ pub struct Page {
     /// Only those older than this identifier, the last of the page before
     #[arg(long, value_name = "ID")]
     pub cursor: Option<String>,
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Make real sandboxes and try to get out of them
+    #[arg(long)]
+    pub isolation: bool,
+    /// Try everything the catalogue has, each attempt with its control, and score it
+    #[arg(long, requires = "isolation")]
+    pub full: bool,
+    /// Only this engine; every one that isolates when absent
+    #[arg(long, value_name = "ENGINE", requires = "isolation")]
+    pub engine: Option<String>,
 }
 
 /// The demonstration.

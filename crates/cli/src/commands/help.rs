@@ -141,6 +141,8 @@ fn manual(words: &[&str]) -> Result<String> {
     let page = command(words)?.version(env!("CARGO_PKG_VERSION"));
     let mut roff = Vec::new();
     clap_mangen::Man::new(page)
+        .source(concat!("cove ", env!("CARGO_PKG_VERSION")))
+        .manual("Cove")
         .render(&mut roff)
         .map_err(|e| Error::internal("The manual page cannot be written").because(e))?;
     Ok(String::from_utf8_lossy(&roff).into_owned())

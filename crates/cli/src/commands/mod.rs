@@ -9,6 +9,8 @@ mod engine;
 mod explain;
 mod following;
 mod help;
+mod isolation;
+mod isolation_text;
 mod logs;
 mod prd;
 mod run;
@@ -43,7 +45,8 @@ pub async fn dispatch(context: &Context, command: Option<Command>) -> Result<u8>
         Command::Engine(command) => engine::run(context, command).await,
         Command::Config(command) => config::run(context, command),
         Command::Daemon(command) => daemon::run(context, command).await,
-        Command::Doctor => doctor::run(context).await,
+        Command::Doctor(args) if args.isolation => isolation::run(context, &args).await,
+        Command::Doctor(_) => doctor::run(context).await,
         Command::Demo(args) => demo::run(context, &args).await,
         Command::Serve(args) => serve::run(context, &args).await,
         Command::Completion { shell } => completion::run(context, shell),

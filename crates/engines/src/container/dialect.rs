@@ -17,6 +17,8 @@ pub struct Facts {
     pub rootless: bool,
     /// Whether containers have users of their own.
     pub own_users: bool,
+    /// Whether the host's control groups are of version 1.
+    pub groups_v1: bool,
 }
 
 /// One engine's way of saying things.
@@ -49,6 +51,12 @@ pub trait Dialect: Send + Sync + Debug {
     /// Directories that the engine itself makes memory-backed below a read-only root, and that are
     /// bounded by being asked for.
     fn own_memory(&self) -> &'static [&'static str];
+
+    /// The kinds of namespaces that every sandbox has for itself.
+    fn namespaces(&self, facts: Facts) -> Vec<&'static str>;
+
+    /// Whether resource limits are asked for; else the guest alone lowers them.
+    fn takes_ulimits(&self) -> bool;
 
     /// Whether kept capabilities reach a user other than root.
     fn keeps_capabilities(&self) -> bool;

@@ -63,9 +63,9 @@ impl Launcher for ContainerLauncher {
         let body = request::body(place, spec, &options.image, &layout, options.facts, self.0)?;
         let container = Container::begin(place, &options, body)?;
         match container.finish(door, place, spec, &layout, guest_channel) {
-            Ok((guest, landlock)) => {
-                let Container { id, address, dir } = container;
-                Ok(Box::new(ContainerSandbox::new(self.0, address, id, dir, options, guest, landlock)?))
+            Ok(found) => {
+                let Container { id, dir, .. } = container;
+                Ok(Box::new(ContainerSandbox::new(self.0, id, dir, options, found)))
             }
             Err(error) => Err(container.undo(error)),
         }
@@ -90,8 +90,9 @@ pub fn refuse_what_is_not_offered(spec: &SandboxSpec, dialect: &dyn Dialect, fac
     }
     if !spec.hardening.capabilities.is_empty() && spec.user.uid != 0 && !dialect.keeps_capabilities() {
         let kept: Vec<&str> = spec.hardening.capabilities.iter().map(String::as_str).collect();
-        let why = format!(" {} to a user other than root; native and Podman can", kept.join(", "));
-        return Err(Error::new(ErrorKind::Unsupported, format!("{engine} cannot give {why}")));
+        let kept = kept.join(", ");
+        let told = format!("{engine} cannot give {kept} to a user other than root; native and podman can");
+        return Err(Error::new(ErrorKind::Unsupported, told));
     }
     // The smallest that Docker takes.
     if spec.limits.memory_bytes.is_some_and(|bytes| bytes < 6 << 20) {
@@ -136,6 +137,38 @@ fn give_away(spec: &SandboxSpec, facts: Facts) -> Result<()> {
 
 fn not_started(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::NotStarted, what.into())
+}
+
+/// A writable root takes the host's disk, so the disk limit has to see it.
+fn bounded_root(spec: &SandboxSpec, upper: Option<&std::path::Path>) -> Result<()> {
+    let waived = spec.hardening.accept_missing.contains(&Control::LimitDisk);
+    if spec.hardening.read_only_root || spec.limits.disk_bytes.is_none() || waived {
+        return Ok(());
+    }
+    match upper.map(fs::read_dir) {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} cannot be given with a writable root: what is written to it cannot be seen from here",
+                Control::LimitDisk
+            ),
+        )
+        .next("Keep the root read-only, or use the engine native")),
+    }
+}
+
+/// A container whose guest has joined.
+#[derive(Debug)]
+pub struct Found {
+    /// The guest as this process sees it.
+    pub pid: libc::pid_t,
+    /// Its process.
+    pub pidfd: OwnedFd,
+    /// The Landlock interface in force, where the guest can try it.
+    pub landlock: Option<u32>,
+    /// Where what is written to the root goes, when it can be written.
+    pub upper: Option<PathBuf>,
 }
 
 /// A container on its way.
@@ -185,10 +218,11 @@ impl Container {
         spec: &SandboxSpec,
         layout: &Layout,
         channel: OwnedFd,
-    ) -> Result<((libc::pid_t, OwnedFd), Option<u32>)> {
+    ) -> Result<Found> {
         let guest = self.await_guest(&door)?;
         drop(door);
-        self.is_the_containers(&guest)?;
+        let upper = self.of_the_containers(&guest)?.upper.filter(|_| !spec.hardening.read_only_root);
+        bounded_root(spec, upper.as_deref())?;
         let options: Options =
             serde_json::from_value(place.options.clone()).context(ErrorKind::Internal, "No options")?;
         let abi = spec.hardening.landlock.then(landlock_abi).filter(|abi| *abi > 0);
@@ -230,8 +264,7 @@ impl Container {
                 differences.join("; ")
             )));
         }
-        let witness = abi.filter(|_| spec.hardening.read_only_root);
-        Ok(((pid, pidfd), witness))
+        Ok(Found { pid, pidfd, landlock: abi.filter(|_| spec.hardening.read_only_root), upper })
     }
 
     fn await_guest(&self, door: &Door) -> Result<Guest> {
@@ -262,16 +295,19 @@ impl Container {
         }
     }
 
-    /// Whether it is the first process of the container that came.
-    fn is_the_containers(&self, guest: &Guest) -> Result<()> {
+    /// The container, if it is its first process that came.
+    fn of_the_containers(&self, guest: &Guest) -> Result<look::Seen> {
         let seen = runtime()?.block_on(look::container(&self.address, &self.id))?;
-        match seen.map(|seen| seen.life) {
-            Some(Life::Running { pid }) if pid == guest.pid => Ok(()),
-            Some(Life::Running { pid }) => Err(not_started("Another process came in the guest's place")
-                .with("expected", pid)
-                .with("came", guest.pid)
-                .next("The engine has to run on this very machine and in the same process namespace")),
-            other => Err(not_started("The guest's container is gone").with("state", format!("{other:?}"))),
+        match seen {
+            Some(seen) if seen.life == (Life::Running { pid: guest.pid }) => Ok(seen),
+            Some(look::Seen { life: Life::Running { pid }, .. }) => {
+                Err(not_started("Another process came in the guest's place")
+                    .with("expected", pid)
+                    .with("came", guest.pid)
+                    .next("The engine has to run on this very machine and in the same process namespace"))
+            }
+            other => Err(not_started("The guest's container is gone")
+                .with("state", format!("{:?}", other.map(|seen| seen.life)))),
         }
     }
 

@@ -239,6 +239,8 @@ pub struct About {
     pub server_version: String,
     /// The kernel that its containers run on.
     pub kernel_version: String,
+    /// `1` or `2`.
+    pub cgroup_version: Option<String>,
     /// `name=rootless`, `name=userns` and others.
     pub security_options: Option<Vec<String>>,
     /// Which runtimes there are.

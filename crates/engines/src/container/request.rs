@@ -127,7 +127,7 @@ fn host(place: &Place, spec: &SandboxSpec, layout: &Layout, facts: Facts, dialec
         // Not in billionths of a CPU: that is refused beyond what the host has.
         cpu_period: limits.cpus.map(|_| PERIOD_US),
         cpu_quota: limits.cpus.map(|cpus| ((cpus * PERIOD_US as f64).round() as i64).max(1000)),
-        ulimits: Some(ulimits(spec)),
+        ulimits: dialect.takes_ulimits().then(|| ulimits(spec)),
         shm_size: shared.map(|memory| signed(memory.bytes)),
         mounts: Some(mounts(layout)),
         tmpfs: Some(tmpfs(spec, layout, dialect)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use cove_guest::wire::Probe;
 
 use super::client::{Address, Client};
 use super::dialect::Dialect;
-use super::launch::Options;
+use super::launch::{Found, Options};
 use super::look;
 use super::remains;
 use super::removal::{remove, runtime, speaking};
@@ -39,37 +39,18 @@ pub struct ContainerSandbox {
     id: String,
     dir: PathBuf,
     options: Options,
-    pid: libc::pid_t,
-    pidfd: OwnedFd,
-    /// The Landlock interface in force, where the guest can try it.
-    landlock: Option<u32>,
+    found: Found,
     /// The host's file that counts kills for memory.
     kills: Option<PathBuf>,
-    /// Where what is written to the root goes.
-    upper: Option<PathBuf>,
     removed: bool,
 }
 
 impl ContainerSandbox {
     /// Takes over a container whose guest has joined.
-    ///
-    /// # Errors
-    /// `NotStarted` when the engine cannot be asked.
-    pub fn new(
-        dialect: &'static dyn Dialect,
-        address: Address,
-        id: String,
-        dir: PathBuf,
-        options: Options,
-        (pid, pidfd): (libc::pid_t, OwnedFd),
-        landlock: Option<u32>,
-    ) -> Result<Self> {
-        let kills = memory_group(pid);
-        Ok(Self { dialect, address, id, dir, options, pid, pidfd, landlock, kills, upper: None, removed: false })
-    }
-
-    fn kinds(&self) -> &'static [&'static str] {
-        if self.options.facts.own_users { proof::NAMESPACES } else { proof::WITHOUT_USERS }
+    pub fn new(dialect: &'static dyn Dialect, id: String, dir: PathBuf, options: Options, found: Found) -> Self {
+        let address = options.address.clone();
+        let kills = memory_group(found.pid);
+        Self { dialect, address, id, dir, options, found, kills, removed: false }
     }
 
     /// The engine's own kill, where ours is not permitted.
@@ -106,11 +87,11 @@ fn kills_in(path: &Path) -> Option<u64> {
 
 impl Launched for ContainerSandbox {
     fn init(&self) -> libc::pid_t {
-        self.pid
+        self.found.pid
     }
 
     fn probe(&self, spec: &SandboxSpec) -> Probe {
-        let mut probe = proof::questions(spec, self.landlock, WITNESS);
+        let mut probe = proof::questions(spec, self.found.landlock, WITNESS);
         // What the engine itself makes is not the host's.
         let own = self.dialect.own_memory();
         probe.hidden.retain(|path| !own.iter().any(|own| Path::new(own).starts_with(path)));
@@ -120,7 +101,8 @@ impl Launched for ContainerSandbox {
     fn judge(&self, spec: &SandboxSpec, report: &Report) -> Attestation {
         // Limits as the guest read them: the engine's word for them is none.
         let limits = report.cgroup.clone();
-        let mut judged = proof::judge(spec, report, &limits, &proof::host_namespaces(self.kinds()));
+        let host = proof::host_namespaces(&self.dialect.namespaces(self.options.facts));
+        let mut judged = proof::judge(spec, report, &limits, &host);
         let asked = capability_set(&spec.hardening.capabilities);
         let held = report.capabilities.get("CapEff").copied().unwrap_or(0);
         if required(spec).contains(&Control::CapabilityDrop) && held & asked != asked {
@@ -144,27 +126,27 @@ impl Launched for ContainerSandbox {
 
     fn writable(&self, spec: &SandboxSpec) -> Vec<PathBuf> {
         let mounted = spec.mounts.iter().filter(|mount| !mount.read_only).map(|mount| mount.source.clone());
-        mounted.chain(self.upper.clone()).collect()
+        mounted.chain(self.found.upper.clone()).collect()
     }
 
     fn kill_all(&mut self) -> Result<()> {
         // The end of the first process ends its namespace: the kernel kills the rest and lets it end last.
         let failed = |error: io::Error| Error::internal("The sandbox's processes could not be killed").because(error);
-        match sys::signal(self.pidfd.as_fd(), libc::SIGKILL) {
+        match sys::signal(self.found.pidfd.as_fd(), libc::SIGKILL) {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 if let Err(error) = self.kill_by_engine()
-                    && !sys::wait_ended(self.pidfd.as_fd(), Duration::ZERO).map_err(failed)?
+                    && !sys::wait_ended(self.found.pidfd.as_fd(), Duration::ZERO).map_err(failed)?
                 {
                     return Err(error);
                 }
             }
             other => other.map_err(failed)?,
         }
-        if sys::wait_ended(self.pidfd.as_fd(), KILL).map_err(failed)? {
+        if sys::wait_ended(self.found.pidfd.as_fd(), KILL).map_err(failed)? {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Timeout, "The sandbox's processes did not end after they were killed")
-            .with("pid", self.pid))
+            .with("pid", self.found.pid))
     }
 
     fn oom_kills(&self) -> u64 {

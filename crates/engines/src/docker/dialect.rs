@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::container::dialect::{Dialect, Facts};
 use crate::native::plan::Memory;
+use crate::proof::NAMESPACES;
 
 /// Docker Engine.
 #[derive(Debug)]
@@ -52,6 +53,14 @@ impl Dialect for Docker {
 
     fn own_memory(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    fn namespaces(&self, facts: Facts) -> Vec<&'static str> {
+        NAMESPACES.iter().copied().filter(|kind| facts.own_users || *kind != "user").collect()
+    }
+
+    fn takes_ulimits(&self) -> bool {
+        true
     }
 
     /// It drops them when the program of another user starts.

@@ -102,7 +102,8 @@ fn start(place: &Place, spec: &SandboxSpec, channel: OwnedFd, groups: &Groups) -
     let guest = fs::File::open(&place.guest).map_err(|error| not_started("open the guest", error))?;
     if identity.privileged {
         for mount in spec.mounts.iter().filter(|mount| mount.give) {
-            give::give(&mount.source, identity.outside)?;
+            // The resolved one: what is given is what is shown.
+            give::give(plan.source_at(&mount.target).unwrap_or(&mount.source), identity.outside)?;
         }
     }
     let mut first = First::fork(&plan, &lockdown, &guest, &channel)?;

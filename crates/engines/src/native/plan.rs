@@ -112,6 +112,14 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The resolved source of what is shown at a place.
+    pub fn source_at(&self, target: &Path) -> Option<&Path> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Show { tree, at, .. } if at == target => Some(self.trees.get(*tree)?.source.as_path()),
+            _ => None,
+        })
+    }
+
     /// Every path inside that Landlock shall let be written.
     pub fn open_to_writing(&self) -> Vec<PathBuf> {
         let own = if self.read_only_root { self.workdir.clone() } else { PathBuf::from("/") };
@@ -132,7 +140,7 @@ impl Plan {
                         Piece::Link { at, to } => self.steps.push(Step::Link { at, to }),
                         Piece::View(path) => {
                             let is_directory = path.is_dir();
-                            self.show(path.clone(), path, RDONLY | NODEV, is_directory, None);
+                            self.show(own(&path), path, RDONLY | NODEV, is_directory, None);
                         }
                     }
                 }
@@ -174,7 +182,7 @@ impl Plan {
         for (name, required) in DEVICES {
             let node = Path::new("/dev").join(name);
             if *required || node.exists() {
-                self.show(node.clone(), node, NOEXEC, false, None);
+                self.show(own(&node), node, NOEXEC, false, None);
             }
         }
         for (at, to) in [
@@ -195,12 +203,12 @@ impl Plan {
         let attributes = RDONLY | NODEV | NOEXEC;
         if groups.iter().all(|(_, version, _)| *version == Version::V2) {
             if let Some((_, _, path)) = groups.first() {
-                self.show(path.clone(), CGROUPS.into(), attributes, true, None);
+                self.show(own(path), CGROUPS.into(), attributes, true, None);
             }
             return;
         }
         for (controller, _, path) in groups {
-            self.show(path.clone(), Path::new(CGROUPS).join(controller.name()), attributes, true, None);
+            self.show(own(path), Path::new(CGROUPS).join(controller.name()), attributes, true, None);
         }
     }
 
@@ -256,6 +264,11 @@ impl Plan {
         self.steps.push(Step::Seal(own));
         Ok(())
     }
+}
+
+/// The real path of something that only the host's administrator could replace.
+fn own(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Files of `/etc` that name the user and the host. Network resolution is the door's.

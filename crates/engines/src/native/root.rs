@@ -41,7 +41,9 @@ pub fn open_trees(plan: &Plan) -> Result<Vec<OwnedFd>, Failure> {
 }
 
 fn open_tree(plan: &Plan, tree: &Tree, mappings: &mut Vec<(cove_core::User, OwnedFd)>) -> io::Result<OwnedFd> {
-    let path = sys::c_path(&tree.source)?;
+    // The path was resolved when the plan was made. Opened once, and only while no part of it has
+    // become a link since: what is shown is what was judged.
+    let place = sys::open_resolved(&tree.source)?;
     let attributes = attr::NOSUID | tree.attributes;
     if let Some(owner) = tree.shown_as_users {
         if !mappings.iter().any(|(known, _)| *known == owner) {
@@ -55,7 +57,7 @@ fn open_tree(plan: &Plan, tree: &Tree, mappings: &mut Vec<(cove_core::User, Owne
         if let Some((_, mapping)) = mappings.iter().find(|(known, _)| *known == owner) {
             // Where something mounted below cannot shift, it is left out.
             for recursive in [true, false] {
-                let mount = sys::clone_tree(&path, recursive)?;
+                let mount = sys::clone_place(place.as_fd(), recursive)?;
                 let set = attributes | attr::IDMAP;
                 if sys::set_attributes(mount.as_fd(), set, true, recursive, Some(mapping.as_fd())).is_ok() {
                     return Ok(mount);
@@ -65,7 +67,7 @@ fn open_tree(plan: &Plan, tree: &Tree, mappings: &mut Vec<(cove_core::User, Owne
         // A file system that cannot shift ids shows its files with the owners they have.
         open_to_others(tree, plan.layered_on.is_some_and(|root| plan.trees.get(root) == Some(tree)))?;
     }
-    let mount = sys::clone_tree(&path, true)?;
+    let mount = sys::clone_place(place.as_fd(), true)?;
     sys::set_attributes(mount.as_fd(), attributes, true, true, None)?;
     Ok(mount)
 }
@@ -265,7 +267,7 @@ impl Building {
         };
         for path in READ_ONLY {
             if let Some(place) = present(path)? {
-                let mount = sys::clone_place(place.as_fd())?;
+                let mount = sys::clone_place(place.as_fd(), true)?;
                 sys::set_attributes(mount.as_fd(), locked | attr::RDONLY, false, true, None)?;
                 sys::attach(mount.as_fd(), place.as_fd())?;
             }

@@ -19,6 +19,7 @@ pub mod attr {
 /// `RESOLVE_*` of `linux/openat2.h`.
 mod resolve {
     pub const NO_MAGICLINKS: u64 = 0x02;
+    pub const NO_SYMLINKS: u64 = 0x04;
     pub const IN_ROOT: u64 = 0x10;
 }
 
@@ -148,20 +149,37 @@ pub fn reap(pid: libc::pid_t) {
     }
 }
 
+/// `struct open_how`.
+#[repr(C)]
+struct How {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
 /// Opens `path` below `root` without ever leaving it: `..` and absolute links stay inside.
 pub fn open_in_root(root: BorrowedFd<'_>, path: &std::path::Path, flags: libc::c_int) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    #[repr(C)]
-    struct How {
-        flags: u64,
-        mode: u64,
-        resolve: u64,
-    }
     let how =
         How { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve: resolve::IN_ROOT | resolve::NO_MAGICLINKS };
     // SAFETY: `path` is nul-terminated, `how` has the size given; both live until the call returns.
     descriptor(unsafe {
         libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<How>())
+    })
+}
+
+/// What stands at an absolute path none of whose parts is a link, as an `O_PATH` descriptor. A path
+/// that was resolved before and has a link in it now was changed by somebody.
+pub fn open_resolved(path: &std::path::Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let how = How {
+        flags: (libc::O_PATH | libc::O_CLOEXEC) as u64,
+        mode: 0,
+        resolve: resolve::NO_SYMLINKS | resolve::NO_MAGICLINKS,
+    };
+    // SAFETY: `path` is nul-terminated, `how` has the size given; both live until the call returns.
+    descriptor(unsafe {
+        libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), &raw const how, size_of::<How>())
     })
 }
 
@@ -175,9 +193,13 @@ pub fn clone_tree(path: &CStr, recursive: bool) -> io::Result<OwnedFd> {
     descriptor(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }
 
-/// A detached copy of what `place` (an `O_PATH` descriptor) stands for.
-pub fn clone_place(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as u32 | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
+/// A detached private copy of what `place` (an `O_PATH` descriptor) stands for, with everything
+/// mounted below when `recursive`.
+pub fn clone_place(place: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as u32 | libc::AT_EMPTY_PATH as u32;
+    if recursive {
+        flags |= libc::AT_RECURSIVE as u32;
+    }
     // SAFETY: an empty nul-terminated path with AT_EMPTY_PATH.
     descriptor(unsafe { libc::syscall(libc::SYS_open_tree, place.as_raw_fd(), c"".as_ptr(), flags) })
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::container::dialect::{Dialect, Facts};
 use crate::native::plan::Memory;
+use crate::proof::NAMESPACES;
 
 /// Podman.
 #[derive(Debug)]
@@ -58,6 +59,23 @@ impl Dialect for Podman {
 
     fn own_memory(&self) -> &'static [&'static str] {
         &["/var/tmp"]
+    }
+
+    /// With cgroup v1 its containers are in the engine's cgroup namespace, and its interface has no word for
+    /// another. They see the names of groups, of which they can change none.
+    fn namespaces(&self, facts: Facts) -> Vec<&'static str> {
+        let own = |kind: &&str| match *kind {
+            "user" => facts.own_users,
+            "cgroup" => !facts.groups_v1,
+            _ => true,
+        };
+        NAMESPACES.iter().copied().filter(own).collect()
+    }
+
+    /// Where one is asked for it forgets what its configuration says of the others and raises those to
+    /// values that it may lack the right for; rootless it ignores them all.
+    fn takes_ulimits(&self) -> bool {
+        false
     }
 
     /// As ambient ones.

@@ -188,10 +188,11 @@ fn listen(dir: &Path) -> std::io::Result<UnixListener> {
 }
 
 fn watch_disk(sandbox: Arc<Sandbox>, roots: Vec<PathBuf>, limit: u64) -> Result<()> {
+    let held = disk::hold(&roots).map_err(|error| not_started("watching the disk", error))?;
     let watch = move || {
         while sandbox.ending().is_none() {
             let begun = Instant::now();
-            if disk::usage(&roots, limit) > limit {
+            if disk::usage(&held, limit) > limit {
                 log::line(&format!("The disk limit of {limit} bytes is exceeded"));
                 sandbox.tell(Event::DiskFull);
                 return;

@@ -15,18 +15,35 @@ const DEPTH: usize = 256;
 /// Most files with several names that are told apart; further ones count once per name.
 const LINKED: usize = 200_000;
 
+/// Holds the trees that are measured, so that a path which later leads elsewhere changes nothing.
+/// What is not there is left out.
+///
+/// # Errors
+/// Those of opening them.
+pub fn hold(roots: &[impl AsRef<Path>]) -> std::io::Result<Vec<OwnedFd>> {
+    let mut held = Vec::new();
+    for root in roots {
+        match nix::fcntl::open(root.as_ref(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(place) => held.push(place),
+            Err(nix::errno::Errno::ENOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(held)
+}
+
 /// Bytes that the trees occupy, or more than `bound` as soon as that is certain. Directories are
 /// walked by descriptor and links never followed, so that a tree that changes meanwhile cannot
 /// lead the walk elsewhere.
-pub fn usage(roots: &[impl AsRef<Path>], bound: u64) -> u64 {
+pub fn usage(roots: &[OwnedFd], bound: u64) -> u64 {
     let mut walk = Walk { bytes: 0, bound, linked: HashSet::new() };
     for root in roots {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        match nix::fcntl::open(root.as_ref(), flags, Mode::empty()) {
+        match nix::fcntl::openat(root, c".", flags, Mode::empty()) {
             Ok(dir) => walk.directory(dir, 0),
             // A mounted file.
             Err(nix::errno::Errno::ENOTDIR) => {
-                let blocks = nix::sys::stat::lstat(root.as_ref()).map_or(0, |stat| stat.st_blocks);
+                let blocks = nix::sys::stat::fstat(root).map_or(0, |stat| stat.st_blocks);
                 walk.bytes += u64::try_from(blocks).unwrap_or(0) * 512;
             }
             Err(_) => {}
@@ -95,9 +112,9 @@ mod tests {
         std::fs::write(tree.path().join("deeper/file"), vec![1; 1 << 20]).unwrap();
         std::fs::hard_link(tree.path().join("deeper/file"), tree.path().join("again")).unwrap();
         std::os::unix::fs::symlink(outside.path(), tree.path().join("away")).unwrap();
-        let bytes = usage(&[tree.path()], u64::MAX);
+        let bytes = usage(&hold(&[tree.path()]).unwrap(), u64::MAX);
         assert!(((1 << 20)..(2 << 20)).contains(&bytes), "{bytes}");
-        assert!(usage(&[tree.path(), outside.path()], 1 << 20) > 1 << 20);
+        assert!(usage(&hold(&[tree.path(), outside.path()]).unwrap(), 1 << 20) > 1 << 20);
     }
 
     #[test]
@@ -108,6 +125,35 @@ mod tests {
             path.push("d");
             std::fs::create_dir(&path).unwrap();
         }
-        assert_eq!(usage(&[tree.path()], 1 << 30), u64::MAX);
+        assert_eq!(usage(&hold(&[tree.path()]).unwrap(), 1 << 30), u64::MAX);
+    }
+
+    #[test]
+    fn a_tree_that_changes_meanwhile_is_never_left() {
+        let race = crate::races::Race::begin();
+        let outside = race.tree().with_file_name("outside/large");
+        std::fs::write(&outside, vec![1; 4 << 20]).unwrap();
+        let held = hold(&[race.tree()]).unwrap();
+        let mut most = 0;
+        while race.rounds() < crate::races::ROUNDS {
+            most = most.max(usage(&held, u64::MAX));
+        }
+        assert!(most > 8192, "the control: the tree itself was measured");
+        assert!(most < 1 << 20, "{most} bytes: what lies outside was counted");
+        std::fs::remove_file(&outside).unwrap();
+        race.end();
+    }
+
+    #[test]
+    fn a_root_that_is_exchanged_is_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let (tree, large) = (place.path().join("tree"), place.path().join("large"));
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::create_dir(&large).unwrap();
+        std::fs::write(large.join("file"), vec![1; 4 << 20]).unwrap();
+        let held = hold(&[&tree]).unwrap();
+        std::fs::remove_dir(&tree).unwrap();
+        std::os::unix::fs::symlink(&large, &tree).unwrap();
+        assert!(usage(&held, u64::MAX) < 1 << 20);
     }
 }

@@ -10,6 +10,8 @@ mod files;
 mod hardening;
 mod lifecycle;
 mod limits;
+mod odd;
+mod options;
 mod terminal;
 
 use std::future::Future;
@@ -95,6 +97,8 @@ pub fn trials() -> Vec<Trial> {
         files::TRIALS,
         hardening::TRIALS,
         limits::TRIALS,
+        options::TRIALS,
+        odd::TRIALS,
     ]
     .concat()
 }
