@@ -25,6 +25,7 @@ impl Inner {
             match self.reconcile_one(&**engine, keep).await {
                 Ok(removed) => swept.extend(removed),
                 Err(error) => {
+                    self.trouble.notify_one();
                     tracing::warn!(engine = %engine.kind(), error = %error.chain().join(": "), "not reconciled");
                 }
             }

@@ -9,7 +9,7 @@ use cove_core::{
     SandboxSpec, SandboxState, Swept,
 };
 use jiff::Timestamp;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 use tokio_util::task::TaskTracker;
 
 use crate::choice::{choose, prove};
@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     underway: Mutex<HashSet<SandboxId>>,
     /// Creations go on when their caller stops waiting.
     tasks: TaskTracker,
+    /// Told when an engine could not remove something.
+    pub(crate) trouble: Notify,
 }
 
 impl std::fmt::Debug for Sandboxes {
@@ -64,6 +66,7 @@ impl Sandboxes {
             making: RwLock::default(),
             underway: Mutex::default(),
             tasks: TaskTracker::new(),
+            trouble: Notify::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -141,7 +144,12 @@ impl Sandboxes {
         let task = self.inner.tasks.spawn(async move {
             let _making = inner.making.read().await;
             let _underway = Underway::begin(&inner, &id);
-            inner.create(&id, &*engine, spec).await
+            inner.create(&id, &*engine, spec).await.inspect_err(|error| {
+                // It may have left what it could not reach any more.
+                if error.kind().retryable() {
+                    inner.trouble.notify_one();
+                }
+            })
         });
         task.await.unwrap_or_else(|e| Err(Error::internal("Making the sandbox failed unexpectedly").because(e)))
     }
@@ -176,8 +184,14 @@ impl Sandboxes {
         while self.inner.is_underway(id) {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        engine.remove(id).await?;
+        engine.remove(id).await.inspect_err(|_| self.inner.trouble.notify_one())?;
         self.inner.forget(id).await
+    }
+
+    /// Waits until an engine could not make or remove something, or be reconciled: it is worth to
+    /// [`reconcile`](Self::reconcile) soon.
+    pub async fn troubled(&self) {
+        self.inner.trouble.notified().await;
     }
 
     /// What is known now; the record is brought up to date.

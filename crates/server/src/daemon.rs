@@ -186,8 +186,14 @@ impl Daemon {
     }
 }
 
-/// Brings records and engines together, now and on a timer.
+/// How long after an engine's trouble records and engines are brought together; twice as long each time that it
+/// does not help.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Brings records and engines together, now, on a timer, and soon after an engine failed to.
 async fn reconcile(app: Shared) {
+    let every = app.options.reconcile_every;
+    let mut soon = SOON;
     let work = async {
         loop {
             match app.in_use().await {
@@ -201,7 +207,14 @@ async fn reconcile(app: Shared) {
             if let Err(error) = app.reap().await {
                 tracing::warn!(%error, "sandboxes of ended runs were not looked for");
             }
-            tokio::time::sleep(app.options.reconcile_every).await;
+            let troubled = async {
+                app.sandboxes.troubled().await;
+                tokio::time::sleep(soon).await;
+            };
+            soon = match tokio::time::timeout(every, troubled).await {
+                Ok(()) => (soon * 2).min(every),
+                Err(_) => SOON,
+            };
         }
     };
     tokio::select! {

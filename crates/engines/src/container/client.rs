@@ -49,7 +49,16 @@ impl Client {
         let limit = CALL.as_secs() * 20;
         let docker =
             Docker::connect_with_unix(at, limit, &VERSION).map_err(|error| trouble(engine, "connect", error))?;
-        let docker = within(engine, "connect", GREETING, docker.negotiate_version()).await?;
+        let docker = within(engine, "connect", GREETING, docker.negotiate_version()).await.map_err(|error| {
+            match error.kind() {
+                // Whoever answers a greeting like that is no engine that we could speak to.
+                ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Conflict => {
+                    let text = format!("What listens at {at} is no {} that Cove can speak to", name(engine));
+                    Error::new(ErrorKind::Unsupported, text).because(error)
+                }
+                _ => error,
+            }
+        })?;
         let version = docker.client_version();
         let version = (version.major_version, version.minor_version);
         Ok(Self { docker, address: Address { engine, socket: socket.to_owned(), version } })

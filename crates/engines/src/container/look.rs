@@ -87,8 +87,10 @@ async fn ask(address: &Address, path: &str) -> Result<(u16, Bytes)> {
     let response = sender.send_request(request).await.context(kind, text)?;
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-    let body =
-        body.map_err(|error| Error::new(ErrorKind::Unavailable, "The engine's answer is cut off").because(error));
+    let body = body.map_err(|error| {
+        let text = format!("{}'s answer is cut off", name(address.engine));
+        Error::new(ErrorKind::Unavailable, text).with("call", path).because(error)
+    });
     Ok((status, body?.to_bytes()))
 }
 

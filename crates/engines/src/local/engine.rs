@@ -291,7 +291,14 @@ impl<K: Kind> Engine for LocalEngine<K> {
             for id in shelf.kind.remains().find(&shelf.instance)? {
                 if known.contains(&id) && shelf.directory(&id).0.exists() {
                     // Its owner is alive, or its loss is noted and cleared by looking at it.
-                    let _ = shelf.inspect(&id);
+                    let seen = shelf.inspect(&id);
+                    let over = |state| !matches!(state, SandboxState::Creating | SandboxState::Running);
+                    // What failed when its engine was away may have been left there.
+                    if seen.is_ok_and(|info| over(info.state))
+                        && let Ok(Some(_nobodys)) = shelf.directory(&id).lock()
+                    {
+                        swept.extend(shelf.kind.remains().clear(&shelf.place(&id))?);
+                    }
                 } else {
                     swept.extend(shelf.kind.remains().clear(&shelf.place(&id))?);
                 }
