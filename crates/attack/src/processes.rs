@@ -145,17 +145,20 @@ fn end(place: &Where, pid: &str, number: &str) -> Outcome {
 }
 
 fn child() -> Result<libc::pid_t, Refusal> {
+    // The language's runtime takes these for itself. Before the fork: a signal that comes before the
+    // child could do it would be swallowed by the runtime's handler.
+    // SAFETY: the default needs no handler.
+    unsafe {
+        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+        libc::signal(libc::SIGBUS, libc::SIG_DFL);
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
     // SAFETY: this process has one thread; the child only waits.
     match unsafe { libc::fork() } {
-        0 => {
-            // The language's runtime takes this one for itself.
-            // SAFETY: the default needs no handler.
-            unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
-            loop {
-                // SAFETY: no preconditions.
-                unsafe { libc::pause() };
-            }
-        }
+        0 => loop {
+            // SAFETY: no preconditions.
+            unsafe { libc::pause() };
+        },
         pid => at("fork", check(pid.into())).map(|_| pid),
     }
 }

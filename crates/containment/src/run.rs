@@ -19,6 +19,8 @@ use crate::{control, creation, survival};
 const LIST: Duration = Duration::from_secs(300);
 /// Longest a short step may take.
 const STEP: Duration = Duration::from_secs(60);
+/// How long the end of a sandbox may take to be noted.
+const ENDING: Duration = Duration::from_secs(3);
 
 /// Which part of the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,12 +108,12 @@ impl<'a> Run<'a> {
         }
         self.seen();
         let exec = self.settle(&beside.id).await?;
-        self.list(&plain.id, "plain", |scene| *scene == Scene::Plain, false).await?;
-        self.list(&plain.id, "terminal", |scene| *scene == Scene::Terminal, true).await?;
+        self.list(&plain.id, "plain", self.of(|scene| *scene == Scene::Plain), false).await?;
+        self.list(&plain.id, "terminal", self.of(|scene| *scene == Scene::Terminal), true).await?;
         self.directories(&plain.id).await?;
         drop(exec);
-        self.list(&beside.id, "tight", |scene| *scene == Scene::Tight, false).await?;
-        self.survival(&beside.id).await?;
+        let last = self.tight(&small, beside.id).await?;
+        self.survival(&last).await?;
         self.disk(&small).await?;
         self.creations().await
     }
@@ -139,14 +141,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn list(
-        &mut self,
-        id: &SandboxId,
-        name: &str,
-        wanted: impl Fn(&Scene) -> bool,
-        terminal: bool,
-    ) -> Result<()> {
-        let mut left = self.of(wanted);
+    async fn list(&mut self, id: &SandboxId, name: &str, mut left: Vec<&'a Variant>, terminal: bool) -> Result<()> {
         while !left.is_empty() {
             let lines: Vec<String> =
                 left.iter().map(|v| control::line(self.stage, "plain", &v.id, &v.words, true)).collect();
@@ -176,6 +171,63 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Tries what takes more than was given, and says in which sandbox the last of it was tried.
+    ///
+    /// Files in memory outlive the program that was ended for them, so an attempt may leave a sandbox
+    /// in which nothing can run, its guest included. That harms nobody but the sandbox: the rest is
+    /// tried in another, one by one, and an attempt that ends a new one all alone is what ended it.
+    async fn tight(&mut self, small: &SandboxSpec, mut id: SandboxId) -> Result<SandboxId> {
+        let mut left = self.of(|scene| *scene == Scene::Tight);
+        let (mut alone, mut fresh, mut number) = (false, false, 0);
+        while let Some(first) = left.first().copied() {
+            let count = if alone { 1 } else { left.len() };
+            let tried = self.list(&id, "tight", left[..count].to_vec(), false).await;
+            left.retain(|variant| !self.answers.contains_key(&variant.id));
+            let answered = self.answers.contains_key(&first.id);
+            let done = if alone { answered } else { left.is_empty() };
+            if tried.is_ok() && done {
+                fresh = false;
+                continue;
+            }
+            let stopped = self.stopped(&id).await?;
+            if fresh {
+                match (stopped, tried) {
+                    (Some(why), _) if !answered => {
+                        self.answers.insert(first.id.clone(), Answer::new(&first.id, "refused", "STOPPED", why));
+                    }
+                    (None, Err(error)) => return Err(error),
+                    _ => {}
+                }
+                left.retain(|variant| variant.id != first.id);
+            } else if stopped.is_none() && tried.is_ok() {
+                // The sandbox goes on; what gave no answer is reported as that.
+                left.retain(|variant| alone && variant.id != first.id);
+                continue;
+            }
+            number += 1;
+            id = self.create(small, &format!("tight-work-{number}")).await?.id;
+            (alone, fresh) = (true, true);
+        }
+        if alone && !fresh {
+            id = self.create(small, "tight-work-last").await?.id;
+        }
+        Ok(id)
+    }
+
+    /// Why a sandbox ended, if it did or is about to.
+    async fn stopped(&self, id: &SandboxId) -> Result<Option<String>> {
+        let end = Instant::now() + ENDING;
+        loop {
+            if let SandboxState::Stopped { exit } = self.ground.inspect(id).await?.state {
+                return Ok(Some(format!("the sandbox ended: {:?}", exit.reason)));
+            }
+            if Instant::now() > end {
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Makes the sandbox beside a place worth looking into, and looks from there.

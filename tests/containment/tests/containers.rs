@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cove_containment::{EngineGround, Report, Selection, attack, empty_root};
 use cove_containment_suite::{holds, tell};
 use cove_core::capability::acceptable;
-use cove_core::{Control, Engine, InstanceId, Root, SandboxSpec};
+use cove_core::{Control, Engine, InstanceId, Root, SandboxSpec, User};
 use libtest_mimic::{Failed, Trial};
 use setup::Setup;
 
@@ -37,6 +37,11 @@ fn attacked(setup: &Setup) -> Result<Report, Failed> {
     let has = |control| engine.capabilities().has(control);
     let mut spec = SandboxSpec::new(Root::Archive(empty_root(place.path()).map_err(told)?));
     spec.hardening.accept_missing = Control::ALL.into_iter().filter(|c| acceptable(*c) && !has(*c)).collect();
+    // An engine of a user has that user's files to give, and nobody else to give them to.
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    if uid != 0 {
+        spec.user = User { uid, gid };
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ground = EngineGround(Arc::new(engine));
     Ok(runtime.block_on(attack(&ground, &spec, Selection::All)).map_err(told)?)

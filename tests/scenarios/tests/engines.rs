@@ -23,7 +23,7 @@ fn example() -> PathBuf {
 /// Runs the example with an engine and tells the content of the branch that came of it.
 fn branch_of(engine: &str, world: &World) -> String {
     let repository = Repository::copy_of(&example(), &world.path("home").join(engine));
-    let arguments = ["run", "--foreground", "--engine", engine, "--agent", "command", "--agent-command", PYTHON];
+    let arguments = ["run", "--engine", engine, "--agent", "command", "--agent-command", PYTHON];
     world.cove_in(&repository.path, &arguments).expect(0);
     let document: Value =
         serde_json::from_str(&std::fs::read_to_string(repository.path.join("prd.json")).unwrap()).unwrap();

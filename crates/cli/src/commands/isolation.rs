@@ -8,7 +8,8 @@ use cove_containment::catalogue::Probe;
 use cove_containment::{Ground, Group, Report, Selection, attack, empty_root};
 use cove_core::capability::{Finding, acceptable};
 use cove_core::{
-    Control, Error, ErrorKind, Exec, ExecSpec, Isolation, Result, Root, SandboxId, SandboxInfo, SandboxSpec,
+    Control, EngineKind, Error, ErrorKind, Exec, ExecSpec, Isolation, Result, Root, SandboxId, SandboxInfo,
+    SandboxSpec, User,
 };
 use serde_json::{Value, json};
 
@@ -97,6 +98,11 @@ async fn one(client: &Client, engine: &EngineReport, check: &str, selection: Sel
     let place = tempfile::tempdir().map_err(|e| Error::internal("No temporary directory could be made").because(e))?;
     let root = if proven(Control::RootHost) { Root::Host } else { Root::Archive(empty_root(place.path())?) };
     let mut spec = SandboxSpec::new(root);
+    // A container engine of a user has that user's files to give, and nobody else to give them to.
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    if uid != 0 && matches!(engine.kind, EngineKind::Docker | EngineKind::Podman) {
+        spec.user = User { uid, gid };
+    }
     spec.labels.insert("run.cove.role".to_owned(), "isolation-check".to_owned());
     spec.labels.insert(CHECK.to_owned(), check.to_owned());
     spec.limits.wall_seconds = proven(Control::LimitWall).then_some(WALL_SECONDS);

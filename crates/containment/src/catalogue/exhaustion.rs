@@ -14,7 +14,8 @@ pub(crate) const TIGHT_DISK: u64 = 16 << 20;
 /// Open files of a process.
 pub(crate) const TIGHT_FILES: u64 = 128;
 
-const KILLED: &[&str] = &["SIGKILL", "ENOMEM", "ENOSPC", "SIGBUS"];
+/// `STOPPED`: the attempt ended its own sandbox, and nothing beyond it.
+const KILLED: &[&str] = &["SIGKILL", "ENOMEM", "ENOSPC", "SIGBUS", "STOPPED"];
 
 pub(super) fn variants() -> Vec<Variant> {
     let mut out = Vec::new();
@@ -45,7 +46,7 @@ pub(super) fn variants() -> Vec<Variant> {
             "take memory by files",
             Control::LimitMemory,
             &["fill", place, "160"],
-            &["ENOSPC", "SIGKILL", "EACCES", "EROFS", "ENOENT", "EDQUOT"],
+            &["ENOSPC", "SIGKILL", "EACCES", "EROFS", "ENOENT", "EDQUOT", "STOPPED"],
         );
         out.push(variant.proofs([other(&["fill", "{work}", "160"])]));
     }
@@ -79,7 +80,7 @@ pub(super) fn variants() -> Vec<Variant> {
             "make files without end",
             Control::LimitMemory,
             &words,
-            &["ENOSPC", "SIGKILL", "ENOMEM", "EDQUOT"],
+            &["ENOSPC", "SIGKILL", "ENOMEM", "EDQUOT", "STOPPED"],
         );
         out.push(variant.proofs([other(&["files", "{work}", "2000"])]));
     }

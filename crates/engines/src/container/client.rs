@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const CALL: Duration = Duration::from_secs(60);
 
 /// How long an engine may take to say who it is.
-const GREETING: Duration = Duration::from_secs(5);
+const GREETING: Duration = Duration::from_secs(15);
 
 /// Newest version of the interface that is spoken here; engines that know less are asked with theirs.
 const VERSION: ClientVersion = ClientVersion { major_version: 1, minor_version: 44 };
