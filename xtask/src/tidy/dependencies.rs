@@ -12,6 +12,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("engines", &["core", "guest"]),
     ("egress", &["core"]),
     ("git", &["core"]),
+    ("redact", &["core"]),
     ("stores", &["core"]),
     ("agents", &["core"]),
     ("control", &["core", "layers"]),
