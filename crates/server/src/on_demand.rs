@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn spec() -> SandboxSpec {
-        serde_json::from_value(serde_json::json!({"name": "x"})).unwrap()
+        SandboxSpec::new(cove_core::Root::Host)
     }
 
     #[tokio::test]
