@@ -65,7 +65,7 @@ pub fn main(trials: impl Fn(&Setup) -> Vec<Trial>) -> ! {
     for name in ["docker", "podman", "podman-rootless"] {
         match named(name) {
             None => {
-                println!("SKIP {name}: no engine was named for this set-up");
+                eprintln!("SKIP {name}: no engine was named for this set-up");
                 let skipped = Trial::test(format!("{name}::all"), || Ok(())).with_kind("no engine here");
                 all.push(skipped.with_ignored_flag(true));
             }

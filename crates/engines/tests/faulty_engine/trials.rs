@@ -38,7 +38,7 @@ pub fn main() -> ! {
     for (kind, variable) in [(EngineKind::Docker, "COVE_TEST_DOCKER"), (EngineKind::Podman, "COVE_TEST_PODMAN")] {
         let socket = std::env::var_os(variable).map(PathBuf::from);
         if socket.is_none() {
-            println!("SKIP {kind}: no test bed ({variable})");
+            eprintln!("SKIP {kind}: no test bed ({variable})");
         }
         for (title, test) in [
             ("vanishes_at_any_call_of_a_sandboxs_life", vanishes as fn(&Bench)),
